@@ -179,7 +179,8 @@ def measure(pages: Sequence[bytes], training: Sequence[bytes]) -> dict[str, Meas
     for name in tried:
         lengths = [length for length in rounds[0][name][2] if length <= PAGE * MOST]
         held = sum(max(length, PAGE * LEAST) for length in lengths)
-        write, read = (statistics.median(each[name][index] for each in rounds) / len(pages) * 1e6 for index in (0, 1))
+        write = statistics.median(each[name][0] for each in rounds) / len(pages) * 1e6
+        read = statistics.median(each[name][1] for each in rounds) / len(pages) * 1e6
         ratio = len(lengths) * PAGE / held if held else 1.0
         found[name] = Measured(write, read, ratio, len(lengths) / len(pages))
     return found

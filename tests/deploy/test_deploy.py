@@ -12,6 +12,7 @@ from usmd.config import MemoryConfig, MetricsConfig, PageConfig, ServerConfig, l
 from usmd.config_values import frames_of
 from usmd.policy_rules import PolicyRule, PolicyRules, UserRule
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
+from usmd.swap.mirror import LATE_SECONDS, REPAIR_RATE
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 CONFIG = DEPLOY / "usmd.toml"
@@ -152,7 +153,9 @@ def test_what_is_commented_out_can_be_used(tmp_path):
     path = tmp_path / "usmd.toml"
     path.write_text(re.sub(r"^#(?=[\[a-z])", "", CONFIG.read_text(), flags=re.MULTILINE))
     config = load(path)
-    assert [spec.name for spec in config.swap] == [None, None, "ssd", None]
+    assert [spec.device.kind for spec in config.swap] == ["memory", "compressed", "file", "redis", "mirror"]
+    mirror = config.swap[4]
+    assert (mirror.late, mirror.repair_rate) == (LATE_SECONDS, REPAIR_RATE)
     assert [(rule.name, rule.glob, rule.uid) for rule in config.policy.rules] == [
         ("redis", None, None),
         (None, "batch-*", None),

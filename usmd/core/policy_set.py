@@ -19,7 +19,7 @@ class PolicySet(ABC):
 
     The hooks `on_…` are methods of the policies themselves, for the hot path, or None. Their caller passes what they
     raise to `raised`, and marks the call in `State.running` as `evict_call` if a watch may look.
-    `by_priority`: whether the evict policy may heed PRIORITY.
+    `by_priority`: whether the evict policy may heed PRIORITY. `promotes`: what the conditional policy says of that.
     """
 
     specifications: dict[str, str]
@@ -33,6 +33,7 @@ class PolicySet(ABC):
     on_fill: Callable[[int], None] | None
     on_swapped: Callable[[int, int], None] | None
     on_returned: Callable[[int], None] | None
+    promotes: bool
 
     @property
     @abstractmethod

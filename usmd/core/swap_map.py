@@ -31,7 +31,7 @@ STATUSES: Final = ("active", "retiring", "closing", "gone")
 
 
 class DeviceMap:
-    """Slots of one device: 7 bytes each. A search begins where the last one ended."""
+    """Slots of one device: one byte and a generation of 16 bits each. A search begins where the last one ended."""
 
     __slots__ = (
         "_cursor", "error", "failures", "free", "full", "generation", "held", "name", "number", "rests_until", "slots",
@@ -45,8 +45,8 @@ class DeviceMap:
         self.free = info.slots
         self.used = bytearray(info.slots)
         self.generation = array("H", [0]) * info.slots
-        self.stored_at = array("f", [0.0]) * info.slots
-        """When the last page took each slot, in seconds; good to tell which of two is much older."""
+        self.stored_at: array[float] | None = None
+        """When the last page took each slot, in seconds, once a policy has asked for it: 4 bytes a slot."""
         self.held: float | None = None
         """Share of its bytes that the device holds, if that is not the share of its slots."""
         self.rests_until = 0.0
@@ -89,7 +89,8 @@ class DeviceMap:
         self.free -= 1
         self._cursor = slot + 1
         self.generation[slot] = (self.generation[slot] + 1) & 0xFFFF
-        self.stored_at[slot] = now
+        if self.stored_at is not None:
+            self.stored_at[slot] = now
         return self.number << SLOT_BITS | slot
 
     def left(self, error: UsmdError | None) -> None:
@@ -188,9 +189,12 @@ class SwapMap:
         """Generation of the bytes in a slot, by reference."""
         return self.devices[reference >> SLOT_BITS].generation[reference & SLOT_MASK]
 
-    def stored_at(self, reference: int) -> float:
-        """When the page in a slot was stored, by reference."""
-        return self.devices[reference >> SLOT_BITS].stored_at[reference & SLOT_MASK]
+    def stored_at(self, reference: int, now: float) -> float:
+        """When the page in a slot was stored, by reference. What the device had at the first call counts as of then."""
+        device = self.devices[reference >> SLOT_BITS]
+        if device.stored_at is None:
+            device.stored_at = array("f", [now]) * device.slots
+        return device.stored_at[reference & SLOT_MASK]
 
     def first(self, now: float) -> int | None:
         """Number of the first device that takes a page now; None if there is none."""

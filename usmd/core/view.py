@@ -120,13 +120,16 @@ class MemoryView:
         return [TierView(device, state.now) for device in state.swap.devices if device.status != GONE]
 
     def stored_since(self, page: int) -> float | None:
-        """When a page of the process was stored where it is in swap, in seconds as `now`; None: it is not in swap."""
+        """When a page of the process was stored where it is in swap, in seconds as `now`; None: it is not in swap.
+
+        Times are kept for each device from the first call on; what was there before counts as of then.
+        """
         region = self._process.regions.get(page >> PAGE_BITS)
         number = page & PAGE_MASK
         if region is None or number >= region.page_count:
             return None
         entry = region.table[number]
-        return self._state.swap.stored_at(-entry - 1) if entry < 0 else None
+        return self._state.swap.stored_at(-entry - 1, self._state.now) if entry < 0 else None
 
     @property
     def ample_frames(self) -> int:

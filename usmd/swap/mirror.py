@@ -151,7 +151,8 @@ class MirrorSwapDevice(SwapDevice):
 
     def _fetch_now(self, batch: Sequence[SlotIO]) -> Results | None:
         """Each page from the part that is to be read, if none need be waited for; a thread sees to failures."""
-        far, local = [], []
+        far: list[SlotIO] = []
+        local: list[SlotIO] = []
         for entry in batch:
             is_far = self._copies.state(entry.slot) == BOTH and not self._reachable.away
             (far if is_far else local).append(self._of_part(entry))

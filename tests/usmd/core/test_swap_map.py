@@ -37,11 +37,12 @@ def test_a_generation_wraps(swap):
 
 
 def test_when_a_page_was_stored_is_known_by_its_slot(swap):
-    first, second = swap.take(0, 1.5), swap.take(1, 2.5)
-    assert (swap.stored_at(first), swap.stored_at(second)) == (1.5, 2.5)
+    first = swap.take(0, 1.0)
+    assert swap.stored_at(first, 1.5) == 1.5, "as of the first question"
+    second = swap.take(0, 2.5)
+    assert (swap.stored_at(first, 3.0), swap.stored_at(second, 3.0)) == (1.5, 2.5)
     swap.give_back(first)
-    swap.take(0, 3.0)
-    assert swap.stored_at(swap.take(0, 4.0)) == 4.0
+    assert swap.stored_at(swap.take(0, 4.0), 5.0) == 4.0
 
 
 def test_how_full_a_device_is_is_what_the_shell_says_else_its_slots_in_use(swap):

@@ -233,13 +233,15 @@ def test_frames_are_ample_above_the_high_watermark_and_within_the_budget_of_the_
 
 
 def test_swap_devices_as_tiers_and_since_when_a_page_is_stored():
-    shell = Shell(make_core(frames=6, devices=(("fast", 4), ("slow", 8)), demotion_rate=0))
+    shell = Shell(make_core(frames=6, devices=(("fast", 4), ("slow", 8))))
     process, other = shell.attach(), shell.attach("other")
     region, theirs = shell.map(process, 2), shell.map(other, 1)
     for each, number in ((process, region), (other, theirs)):
         shell.put(each, number, 0, b"x" * PAGE)
     shell.now = 4.5
     shell.evict(process, region, 0, 1)
+    assert view_of(shell, process).stored_since(page_key(region, 0)) == 4.5
+    shell.now = 5.0
     shell.evict(other, theirs, 0, 1)
     view = view_of(shell, process)
     fast, slow = view.swap_tiers()

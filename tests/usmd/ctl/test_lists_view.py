@@ -108,7 +108,8 @@ def test_a_swap_device_tells_what_it_holds_its_share_and_how_well_it_compresses(
         "3 zip compressed 1,000 (3.9 MiB) 250 (1000 KiB) 512 KiB 25.0% 1.95 0 0 8 µs 1.25 ms 0 7 1 threads /s"
     )
     empty = pb.SwapDevice(number=0, name="m", kind="memory", slots=8, free_slots=8)
-    assert " ".join(shown(lists_view.show_swap_devices, [empty])[1].split()) == "0 m memory 8 0 0 B - - 0 0 - - 0 0 0 - -"
+    line = shown(lists_view.show_swap_devices, [empty])[1]
+    assert " ".join(line.split()) == "0 m memory 8 0 0 B - - 0 0 - - 0 0 0 - -"
 
 
 @pytest.mark.parametrize(
