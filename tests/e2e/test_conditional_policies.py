@@ -118,7 +118,7 @@ def test_trim_keeps_more_free_than_the_watermarks(tmp_path):
 @pytest.mark.parametrize(
     ("cond", "said"),
     [
-        ("later", ["cond policy 'later' does not exist", "all_of, demote, none, swap_back, trim"]),
+        ("later", ["cond policy 'later' does not exist", "all_of, demote, none, swap_back, tiers, trim"]),
         ("trim(low=0.5)", ["trim(low=0.5,high=0.1)", "0 <= low <= high <= 1"]),
         ("all_of(first=demote(fast=1))", ["demote(fast=1,slow=1", "that differ"]),
     ],

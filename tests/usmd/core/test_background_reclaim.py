@@ -125,7 +125,7 @@ def test_a_policy_that_comes_later_hears_of_what_is_in_swap():
 
 def test_a_cond_policy_that_does_not_exist_changes_nothing():
     app = App()
-    with pytest.raises(UnknownPolicy, match="there are all_of, demote, none, swap_back, trim"):
+    with pytest.raises(UnknownPolicy, match="there are all_of, demote, none, swap_back, tiers, trim"):
         app.shell.do(events.SetPolicy(app.process, "cond", "nothing"))
     with pytest.raises(UnknownPolicy):
         app.shell.attach(cond="nothing")
