@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from usmd import log
 from usmd.errors import DataLoss, NoRoom, Refused
 from usmd.swap.base import Results, SlotIO, SwapDevice
 from usmd.swap.copies import ALONE, BEHIND, BOTH, COMING, Copies
@@ -129,6 +128,8 @@ class FarWriter:
             try:
                 self._write(job)
             except Exception:  # noqa: BLE001 - a defect of a device: logged with its traceback, and tried again later
+                from usmd import log  # here, because it takes long to import, and each start reads the kinds
+
                 log.event("swap_device_defect", exc_info=True, device=self._far.name)
                 self._failed(job.entries, "a defect, which the log has")
             finally:

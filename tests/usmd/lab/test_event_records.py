@@ -52,6 +52,7 @@ FIELDS = {
     "Hint | None": st.none() | HINTS,
     "tuple[str, str, str]": st.tuples(st.text(), st.text(), st.text()),
     "Sequence[int]": st.lists(NUMBERS),
+    "Sequence[tuple[int, float]]": st.lists(st.tuples(st.integers(0, 31), st.floats(0, 1)), max_size=3),
     "Sequence[bool | None]": st.lists(st.none() | st.booleans()),
     "Sequence[UsmdError | None]": st.lists(ERRORS),
 }

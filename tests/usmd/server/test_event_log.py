@@ -159,7 +159,7 @@ def test_a_place_where_no_file_can_be_made_is_refused(path, kind, tmp_path):
 
 
 def test_the_last_events_are_written_for_reading_and_take_the_place_of_older_ones(tmp_path):
-    attach, tick = events.Attach("app", "first_fit", "fifo", "refuse"), events.Tick()
+    attach, tick = events.Attach("app", "first_fit", "fifo", "refuse"), events.Tick([])
     write_last_events(tmp_path, SETTINGS, DEVICES, [(1.0, attach)], complete=True)
     written = write_last_events(tmp_path, SETTINGS, DEVICES, [(1.0, attach), (2.0, tick)], complete=True)
     assert [each.name for each in tmp_path.iterdir()] == [LAST_EVENTS]
