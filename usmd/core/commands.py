@@ -181,7 +181,10 @@ class Sample(Command, frozen=True):
 
 
 class ZeroFill(Command, frozen=True):
-    """Fill these frames with zeros and give them to these pages, before any later command is performed."""
+    """Fill these frames with zeros and give them to these pages, before any later command is performed.
+
+    Both are ranges if they are one run of neighbours that came in at once.
+    """
 
     frames: Sequence[int]
     pages: Sequence[int]

@@ -76,7 +76,7 @@ class EvictFence(CondFence):
 
     def pages_filled(self, frames: range) -> None:
         """As `page_filled` for frames that follow each other, whose pages have one hint, or none."""
-        if self._fills_runs and not self._known and not any(self._links.owner[frames.start : frames.stop]):
+        if self._fills_runs and not self._known and self._links.in_no_list(frames):
             policy: Any = self._evict  # see ANYTHING
             self._running.call = self.evict_call
             try:

@@ -70,10 +70,9 @@ class PageLife(PageSteps):
         """ABSENT → PRESENT for consecutive pages on consecutive free frames. All have the same hint, without DENY."""
         state = self._state
         frames, process = state.frames, region.process
-        keys = consecutive("q", region.first_key + first, count)
-        end = pfn + count
+        key, end = region.first_key + first, pfn + count
         frames.take_run(pfn, count, PRESENT)
-        frames.page[pfn:end] = keys
+        frames.page[pfn:end] = consecutive("q", key, count)
         frames.filled[pfn:end] = array("f", [state.now]) * count
         rights = self._rights(region, first) if region.hints.ranges else NORMAL
         frames.flags[pfn:end] = bytes((DIRTY | rights,)) * count
@@ -81,8 +80,7 @@ class PageLife(PageSteps):
         region.resident += count
         process.resident += count
         process.counters.zero_fills += count
-        state.zero_fills.extend(range(pfn, end))
-        state.zero_pages.extend(keys)
+        state.zero_runs.append((range(pfn, end), range(key, key + count)))
         if process.sampling is not None and process.sampling.run_came(range(pfn, end)):
             state.sampling_wanted.append(process)
         process.policies.pages_filled(range(pfn, end))

@@ -53,7 +53,7 @@ class PageTable:
         """Whether all these pages are ABSENT."""
         for chunk, start, end in self._parts(first, count):
             found = self.chunks[chunk]
-            if found is not None and found[start:end].count(ABSENT) != end - start:
+            if found is not None and found[start:end] != _EMPTY[start:end]:
                 return False
         return True
 

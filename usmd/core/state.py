@@ -108,6 +108,7 @@ class State:
         "writes",
         "zero_fills",
         "zero_pages",
+        "zero_runs",
     )  # fmt: skip
 
     def __init__(
@@ -202,6 +203,8 @@ class State:
         self.zero_fills: list[int] = []
         self.zero_pages: list[int] = []
         """Keys of the pages on the frames of `zero_fills`, and below of those of `protects`."""
+        self.zero_runs: list[tuple[range, range]] = []
+        """More of both, as runs of neighbours."""
         self.poisons: dict[int, str] = {}
         """Page key → reason of the error; empty: its region or session is gone."""
         self.protects: list[int] = []
@@ -320,6 +323,9 @@ class State:
         if self.zero_fills:
             out.append(commands.ZeroFill(self.zero_fills, self.zero_pages))
             self.zero_fills, self.zero_pages = [], []
+        if self.zero_runs:
+            out.extend([commands.ZeroFill(frames, pages) for frames, pages in self.zero_runs])
+            self.zero_runs = []
         if self.maps_again:
             out.append(commands.MapAgain(list(self.maps_again), list(self.maps_again.values())))
             self.maps_again = {}

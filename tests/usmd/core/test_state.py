@@ -37,6 +37,7 @@ def test_commands_go_out_in_the_order_in_which_they_are_safe():
     state.poisons[107] = "DATA_LOSS"
     state.zero_fills.append(2)
     state.zero_pages.append(102)
+    state.zero_runs += [(range(4, 6), range(202, 204)), (range(8, 9), range(300, 301))]
     state.wakes.append(106)
     state.restores[105] = True
     state.releases.append(104)
@@ -47,6 +48,8 @@ def test_commands_go_out_in_the_order_in_which_they_are_safe():
         commands.DiscardSlots([1]),
         commands.Release([104]),
         commands.ZeroFill([2], [102]),
+        commands.ZeroFill(range(4, 6), range(202, 204)),
+        commands.ZeroFill(range(8, 9), range(300, 301)),
         commands.Restore([105], [True]),
         commands.Wake([106]),
         commands.Poison([107], ["DATA_LOSS"]),

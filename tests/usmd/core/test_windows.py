@@ -64,7 +64,7 @@ def test_the_next_part_is_all_absent_pages_up_to_a_multiple_of_a_chunk_as_one_ru
     todo = shell.core.handle(events.GoOn(), 0.0)
     (filled,) = [each for each in todo if isinstance(each, commands.ZeroFill)]
     first = shell.core.state.regions[region].first_key
-    assert filled.pages == list(range(first + 8, first + CHUNK))
+    assert filled.pages == range(first + 8, first + CHUNK)
 
 
 def test_a_second_fault_in_the_same_window_begins_no_second_rest():

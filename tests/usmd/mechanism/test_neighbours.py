@@ -20,3 +20,10 @@ from usmd.mechanism.neighbours import neighbours
 )
 def test_neighbours_in_ascending_order_are_one_run(pages, runs):
     assert list(neighbours([page_key(*each) for each in pages])) == runs
+
+
+def test_a_range_is_one_run_and_nothing_if_it_is_empty():
+    first = page_key(3, 5)
+    assert list(neighbours(range(first, first + 9))) == [(3, 5, 9)]
+    assert list(neighbours(range(first, first))) == []
+    assert list(neighbours(range(first, first + 4, 2))) == [(3, 5, 1), (3, 7, 1)]
