@@ -7,7 +7,7 @@ queue and in the client is not counted, and neither are failed faults. A busy da
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Final
 
 from usmd.core import commands, events
@@ -64,18 +64,13 @@ class FaultTimes:
     def _page_faults(
         self, event: events.PageFaults, todo: Sequence[commands.Command], began: float, now: float
     ) -> None:
-        served: set[int] = set()
-        failed: set[int] = set()
-        for command in todo:
-            if isinstance(command, _SERVED):
-                served.update(command.pages)
-            elif isinstance(command, commands.Poison):
-                failed.update(command.pages)
+        served = [_quick(command.pages) for command in todo if isinstance(command, _SERVED)]
+        failed = [_quick(command.pages) for command in todo if isinstance(command, commands.Poison)]
         for fault in event.faults:
             key = page_key(fault.region_id, fault.page)
-            if key in served:
+            if any(key in pages for pages in served):
                 self.real.add(now - began)
-            elif key not in failed and fault.region_id in self._core.state.regions and len(self._pages) < MAX_WAITING:
+            elif not any(key in pages for pages in failed) and fault.region_id in self._core.state.regions and len(self._pages) < MAX_WAITING:
                 self._pages.setdefault(key, began)
 
     def _explicit(self, event: events.Faults, todo: Sequence[commands.Command], began: float, now: float) -> None:
@@ -126,3 +121,8 @@ class FaultTimes:
         began = self._pages.pop(key, None)
         if began is not None:
             self.real.add(now - began)
+
+
+def _quick(pages: Sequence[int]) -> Container[int]:
+    """Pages in a form that is quick to look one up in; a range is."""
+    return pages if isinstance(pages, range) else frozenset(pages)
