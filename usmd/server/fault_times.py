@@ -70,7 +70,11 @@ class FaultTimes:
             key = page_key(fault.region_id, fault.page)
             if any(key in pages for pages in served):
                 self.real.add(now - began)
-            elif not any(key in pages for pages in failed) and fault.region_id in self._core.state.regions and len(self._pages) < MAX_WAITING:
+            elif (
+                not any(key in pages for pages in failed)
+                and fault.region_id in self._core.state.regions
+                and len(self._pages) < MAX_WAITING
+            ):
                 self._pages.setdefault(key, began)
 
     def _explicit(self, event: events.Faults, todo: Sequence[commands.Command], began: float, now: float) -> None:
