@@ -68,7 +68,7 @@ def connect(address: Address, access: Access, clock: Callable[[], float] = time.
     try:
         if address.form == "cluster":
             nodes = [ClusterNode(host, port) for host, port in address.hosts]
-            return Cluster(RedisCluster(startup_nodes=nodes, **options), clock)
+            return Cluster(RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options), clock)
         server = OneServer(_client(address, options), clock)
     except _FAILED as error:
         raise SwapDeviceError(f"{address.url}: {_cause(error)}") from error
