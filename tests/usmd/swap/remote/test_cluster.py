@@ -75,7 +75,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def device(cluster):
-    found = open_redis(cluster.url, slots=EXTENTS * EXTENT, timeout=0.5, lease=5.0)
+    found = open_redis(cluster.url, slots=EXTENTS * EXTENT, timeout=0.5, lease=2.0)
     yield found
     found.close()
 
@@ -96,7 +96,7 @@ def test_extents_are_spread_over_the_primaries_and_deleted_everywhere(cluster, d
 
 def test_a_second_daemon_and_an_evicting_node_are_refused(cluster, device):
     with pytest.raises(SwapDeviceError, match="the keyspace test is owned by usmd"):
-        open_redis(cluster.url, lease=5.0)
+        open_redis(cluster.url, lease=2.0)
     cluster.nodes[2].client.config_set("maxmemory-policy", "allkeys-random")
     try:
         with pytest.raises(SwapDeviceError, match="allkeys-random"):
@@ -107,7 +107,7 @@ def test_a_second_daemon_and_an_evicting_node_are_refused(cluster, device):
 
 def test_a_cluster_of_which_no_node_answers_is_named(tmp_path):
     url = f"redis+cluster://127.0.0.1:{free_port()}"
-    with pytest.raises(SwapDeviceError, match=f"swap device redis0: redis[+]cluster://127.*Connection"):
+    with pytest.raises(SwapDeviceError, match=r"swap device redis0: redis[+]cluster://127.*Connection"):
         open_redis(url)
 
 

@@ -128,11 +128,11 @@ def watched(tmp_path):
     """A primary, its replica, and a Sentinel that watches them."""
     require_redis()
     with contextlib.ExitStack() as stack:
-        primary = RedisServer(tmp_path / "primary", port=free_port())
+        at_once = ("--repl-diskless-sync-delay", "0")
+        primary = RedisServer(tmp_path / "primary", *at_once, port=free_port())
         stack.callback(primary.close)
         replica = RedisServer(
-            tmp_path / "replica", "--replicaof", "127.0.0.1", str(primary.port), "--repl-diskless-sync-delay", "0",
-            port=free_port(),
+            tmp_path / "replica", *at_once, "--replicaof", "127.0.0.1", str(primary.port), port=free_port()
         )  # fmt: skip
         stack.callback(replica.close)
         wait_until(lambda: replica.client.info("replication")["master_link_status"] == "up", "the replica is in step")
