@@ -10,6 +10,8 @@ import subprocess
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from bench.redis_server import NoRedisError, program
 from tests.support.waiting import wait_until
@@ -47,16 +49,18 @@ def free_port():
 class RedisServer:
     """A server in a folder, on a Unix socket and, with `port`, on TCP. `config`: a file that makes it a Sentinel."""
 
-    def __init__(self, folder, *flags, port=0, config=None, ready=("PING",)):
+    def __init__(self, folder, *flags, port=0, config=None, password=None):
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.port = port
         self.path = folder / "redis.sock"
         self.url = f"unix://{self.path}"
-        self.client = redis.Redis(unix_socket_path=str(self.path), protocol=2)
+        self.client = redis.Redis(
+            unix_socket_path=str(self.path), password=password, protocol=2, retry=Retry(NoBackoff(), 0)
+        )
         self._flags = flags if config is None else ("--sentinel",)
+        self._flags += ("--requirepass", password) if password else ()
         self._config = () if config is None else (str(config),)
-        self._ready = ready
         self.process = None
         self.start()
 
@@ -73,9 +77,7 @@ class RedisServer:
     def _answers(self):
         assert self.process.poll() is None, (self.folder / "redis.log").read_text(errors="replace")[-1000:]
         try:
-            return self.client.execute_command(*self._ready)
-        except redis.AuthenticationError:
-            return True
+            return self.client.ping()
         except redis.RedisError:
             return False
 

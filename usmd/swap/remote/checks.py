@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from usmd.errors import SwapDeviceError
 from usmd.sizes import format_size
-from usmd.swap.remote.requests import Failure, Reply, Request, Servers
+from usmd.swap.remote.requests import Failure, Reply, Servers
 
 TIGHT: Final = 0.02
 """Share of an extent's memory that may be waste."""
@@ -59,10 +59,10 @@ def _measured(servers: Servers, key: str, slots: int, page_size: int) -> Fit:
     length = length_of(slots, page_size)
     made, _, memory, _ = servers.run(
         [
-            Request(key, ("SETRANGE", key, length - 1, b"\0")),
-            Request(key, ("EXPIRE", key, PROBE_SECONDS)),
-            Request(key, ("MEMORY USAGE", key)),
-            Request(key, ("UNLINK", key)),
+            ("SETRANGE", key, length - 1, b"\0"),
+            ("EXPIRE", key, PROBE_SECONDS),
+            ("MEMORY USAGE", key),
+            ("UNLINK", key),
         ]
     )
     if made != length:

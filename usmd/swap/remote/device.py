@@ -12,27 +12,22 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 from usmd.errors import NoRoom, SwapIOError, UsmdError
 from usmd.swap.base import Results, SlotIO, SwapDevice, Usage
 from usmd.swap.remote.checks import Fit, length_of
-from usmd.swap.remote.extents import Extents, Name
+from usmd.swap.remote.extents import Extents
 from usmd.swap.remote.keeper import Keeper, in_batches
 from usmd.swap.remote.lease import Lease
 from usmd.swap.remote.requests import Failure, Reply, Request, Servers
-from usmd.swap.vectored import adjacent_runs
 
 TRIES: Final = 3
-"""How often a run is read whose extent gets another name meanwhile, or written whose extent is gone."""
+"""How often a run is read whose extent gets another key meanwhile, or written whose extent is gone."""
 
 
-class Run(NamedTuple):
-    """Neighbouring slots of one extent: their indexes in a batch, and where they are in the extent's string."""
-
-    indexes: list[int]
-    extent: int
-    offset: int
+Run = tuple[list[int], int, int]
+"""Neighbouring slots of one extent: their indexes in a batch, the extent, and the offset of the first in its string."""
 
 
 class RedisSwapDevice(SwapDevice):
@@ -66,11 +61,10 @@ class RedisSwapDevice(SwapDevice):
         self.patience = patience
         self._servers = servers
         self._lease = lease
-        self._prefix = f"usmd:{keyspace}:{{{lease.owner.id}."
         self._fit = fit
         self._length = length_of(fit.slots, page_size)
         self._expire = max(round(expire * 1000), 1)
-        self._extents = Extents(slots, fit.slots)
+        self._extents = Extents(slots, fit.slots, f"usmd:{keyspace}:", lease.owner.id)
         self._writing = threading.Lock()
         self._keeper = Keeper(
             device=name,
@@ -79,7 +73,6 @@ class RedisSwapDevice(SwapDevice):
             lease_seconds=lease_seconds,
             extents=self._extents,
             expire=expire,
-            key_of=self._key,
             clock=clock,
         )
         self._keeper.start(dead)
@@ -88,20 +81,19 @@ class RedisSwapDevice(SwapDevice):
         """What the device holds on the servers: whole extents, with what the allocator wastes."""
         return Usage(self.slots * self.page_size, self._extents.made * self._fit.memory, pages * self.page_size)
 
-    def _key(self, name: Name) -> str:
-        # What is in braces decides the slot of a cluster: all editions of an extent are on one server.
-        return f"{self._prefix}{name.extent}}}:{name.edition}"
-
     def _runs(self, batch: Sequence[SlotIO], indexes: Sequence[int]) -> list[Run]:
         """Runs of neighbours that do not cross the end of an extent, of some entries."""
         runs: list[Run] = []
-        size = self._fit.slots
-        for found in adjacent_runs([batch[index].slot for index in indexes]):
-            run = [indexes[position] for position in found]
-            while run:
-                extent, place = divmod(batch[run[0]].slot, size)
-                runs.append(Run(run[: size - place], extent, place * self.page_size))
-                run = run[size - place :]
+        run: list[int] = []
+        size, expected = self._fit.slots, -1
+        for index in sorted(indexes, key=lambda index: batch[index].slot):
+            slot = batch[index].slot
+            if slot == expected and slot % size:
+                run.append(index)
+            else:
+                run = [index]
+                runs.append((run, slot // size, slot % size * self.page_size))
+            expected = slot + 1
         return runs
 
     # Reads
@@ -109,35 +101,37 @@ class RedisSwapDevice(SwapDevice):
     def _fetch(self, batch: Sequence[SlotIO]) -> Results:
         results: Results = [None] * len(batch)
         runs = self._runs(batch, range(len(batch)))
+        key_of, page_size = self._extents.key, self.page_size
         for left in reversed(range(TRIES)):
-            names = [self._extents.name(run.extent) for run in runs]
-            replies = self._servers.run([self._getrange(run, name) for run, name in zip(runs, names, strict=True)])
+            requests: list[Request] = [
+                ("GETRANGE", key_of(extent), offset, offset + len(indexes) * page_size - 1)
+                for indexes, extent, offset in runs
+            ]
             again: list[Run] = []
-            for run, name, reply in zip(runs, names, replies, strict=True):
-                if self._taken(batch, run, reply, results) or not left:
-                    continue
-                if name != self._extents.name(run.extent):
-                    again.append(run)  # it was renamed between the look at its name and the read
+            for run, request, reply in zip(runs, requests, self._servers.run(requests), strict=True):
+                # Another key: the extent was renamed between the look at its key and the read.
+                if not self._taken(batch, run[0], reply, results) and left and request[1] != key_of(run[1]):
+                    again.append(run)
             if not again:
                 break
             runs = again
         return results
 
-    def _getrange(self, run: Run, name: Name) -> Request:
-        key = self._key(name)
-        end = run.offset + len(run.indexes) * self.page_size - 1
-        return Request(key, ("GETRANGE", key, run.offset, end))
-
-    def _taken(self, batch: Sequence[SlotIO], run: Run, reply: Reply, results: Results) -> bool:
+    def _taken(self, batch: Sequence[SlotIO], indexes: list[int], reply: Reply, results: Results) -> bool:
         """Take what was read, or the error of each entry; False if the string has not as many bytes."""
         size = self.page_size
-        if isinstance(reply, bytes) and len(reply) == len(run.indexes) * size:
-            view = memoryview(reply)
-            for position, index in enumerate(run.indexes):
-                batch[index].buffer[:] = view[position * size : (position + 1) * size]
+        if isinstance(reply, bytes) and len(reply) == len(indexes) * size:
+            if len(indexes) == 1:
+                batch[indexes[0]].buffer[:] = reply
+                results[indexes[0]] = None
+                return True
+            view, start = memoryview(reply), 0
+            for index in indexes:
+                batch[index].buffer[:] = view[start : start + size]
                 results[index] = None
+                start += size
             return True
-        for index in run.indexes:
+        for index in indexes:
             results[index] = self._error(batch[index].slot, "read", reply)
         return isinstance(reply, Failure)
 
@@ -170,39 +164,39 @@ class RedisSwapDevice(SwapDevice):
     def _write(self, batch: Sequence[SlotIO], indexes: Sequence[int], results: Results) -> list[int]:
         """Write some entries; returns those whose extent was gone, to be written again."""
         runs = self._runs(batch, indexes)
-        refused = self._prepare(dict.fromkeys(run.extent for run in runs))
-        for run in runs:
-            if run.extent in refused:
-                for index in run.indexes:
-                    results[index] = self._error(batch[index].slot, "written", refused[run.extent])
-        runs = [run for run in runs if run.extent not in refused]
+        refused = self._prepare(dict.fromkeys(extent for _, extent, _ in runs))
+        for run, extent, _ in runs:
+            if extent in refused:
+                for index in run:
+                    results[index] = self._error(batch[index].slot, "written", refused[extent])
+        runs = [run for run in runs if run[1] not in refused]
+        replies = self._servers.run([self._setrange(batch, run) for run in runs]) if runs else []
         again: list[int] = []
-        for run, reply in zip(runs, self._servers.run([self._setrange(batch, run) for run in runs]), strict=True):
+        for (run, extent, _), reply in zip(runs, replies, strict=True):
             if isinstance(reply, Failure):
                 if reply.unknown:
-                    self._extents.doubt(run.extent)
-                for index in run.indexes:
+                    self._extents.doubt(extent)
+                for index in run:
                     results[index] = self._error(batch[index].slot, "written", reply)
             elif reply != self._length:
-                self._extents.is_gone(run.extent)
-                again += run.indexes
+                self._extents.is_gone(extent)
+                again += run
         return again
 
     def _setrange(self, batch: Sequence[SlotIO], run: Run) -> Request:
-        key = self._key(self._extents.name(run.extent))
-        buffers = [batch[index].buffer for index in run.indexes]
-        return Request(key, ("SETRANGE", key, run.offset, buffers[0] if len(buffers) == 1 else b"".join(buffers)))
+        indexes, extent, offset = run
+        data = batch[indexes[0]].buffer if len(indexes) == 1 else b"".join(batch[index].buffer for index in indexes)
+        return ("SETRANGE", self._extents.key(extent), offset, data)
 
     def _prepare(self, extents: Iterable[int]) -> dict[int, Failure]:
-        """Have strings for extents, under names that no other write uses; returns those without one, and why."""
+        """Have strings for extents, under keys that no other write uses; returns those without one, and why."""
         extents = list(extents)
         failures = self._rename([each for each in extents if self._extents.is_doubtful(each)])
         unmade = [each for each in extents if not self._extents.exists(each) and each not in failures]
         requests: list[Request] = []
         for extent in unmade:
-            key = self._key(self._extents.name(extent))
-            requests.append(Request(key, ("SETRANGE", key, self._length - 1, b"\0")))
-            requests.append(Request(key, ("PEXPIRE", key, self._expire)))
+            key = self._extents.key(extent)
+            requests += [("SETRANGE", key, self._length - 1, b"\0"), ("PEXPIRE", key, self._expire)]
         replies = self._servers.run(requests) if requests else []
         for extent, made, expires in zip(unmade, replies[::2], replies[1::2], strict=True):
             reply = expires if isinstance(expires, Failure) else made
@@ -216,13 +210,13 @@ class RedisSwapDevice(SwapDevice):
         return failures
 
     def _rename(self, extents: Sequence[int]) -> dict[int, Failure]:
-        """Give extents their next name, under which no earlier write can happen; returns those that keep theirs."""
+        """Give extents their next key, to which no earlier write can happen; returns those that keep theirs."""
         failures: dict[int, Failure] = {}
-        requests: list[Request] = []
-        for extent in extents:
-            key, new = self._key(self._extents.name(extent)), self._key(self._extents.next_name(extent))
+        requests: list[Request] = [
             # Not RENAME: one that comes late must not put what a late write made in the place of the pages.
-            requests.append(Request(key, ("RENAMENX", key, new)))
+            ("RENAMENX", self._extents.key(extent), self._extents.next_key(extent))
+            for extent in extents
+        ]
         replies = self._servers.run(requests) if requests else []
         for extent, reply in zip(extents, replies, strict=True):
             if not isinstance(reply, Failure):
@@ -243,9 +237,8 @@ class RedisSwapDevice(SwapDevice):
     def _close(self) -> None:
         self._keeper.close()
         why = ""
-        for names in in_batches([*self._extents.existing(), *self._extents.unwanted()]):
-            keys = [self._key(name) for name in names]
-            replies = self._servers.run([Request(key, ("UNLINK", key)) for key in keys])
+        for keys in in_batches([*self._extents.existing(), *self._extents.unwanted()]):
+            replies = self._servers.run([("UNLINK", key) for key in keys])
             why = next((each.why for each in replies if isinstance(each, Failure)), why)
         self._lease.give_up()
         self._servers.close()

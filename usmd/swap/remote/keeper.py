@@ -11,7 +11,7 @@ from typing import Final, TypeVar
 
 from usmd import log
 from usmd.swap.remote.checks import why_unsafe
-from usmd.swap.remote.extents import Extents, Name
+from usmd.swap.remote.extents import Extents
 from usmd.swap.remote.lease import Lease
 from usmd.swap.remote.requests import Failure, Request, Servers
 
@@ -31,7 +31,7 @@ def in_batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
 class Keeper:
     """Keeps the extents and the lease of a device alive until `close`.
 
-    `key_of`: the key of a name. `expire`: seconds after which an extent that is not renewed expires.
+    `expire`: seconds after which an extent that is not renewed expires.
     """
 
     def __init__(
@@ -43,7 +43,6 @@ class Keeper:
         lease_seconds: float,
         extents: Extents,
         expire: float,
-        key_of: Callable[[Name], str],
         clock: Callable[[], float],
     ) -> None:
         self.unsafe = ""
@@ -53,8 +52,8 @@ class Keeper:
         self._lease = lease
         self._lease_seconds = lease_seconds
         self._extents = extents
+        self._prefix = extents.owned.partition("{")[0]
         self._expire = expire
-        self._key_of = key_of
         self._clock = clock
         self._renewed = clock()
         self._looked = clock()
@@ -70,7 +69,7 @@ class Keeper:
         self._thread.start()
 
     def wake(self) -> None:
-        """There are names to be deleted."""
+        """There are keys to be deleted."""
         self._wanted.set()
 
     def close(self) -> None:
@@ -106,15 +105,11 @@ class Keeper:
 
     def delete(self) -> None:
         """Delete the strings that have no slot in use."""
-        for names in in_batches(self._extents.unwanted()):
-            replies = self._servers.run([self._request("UNLINK", name) for name in names])
+        for keys in in_batches(self._extents.unwanted()):
+            replies = self._servers.run([("UNLINK", key) for key in keys])
             self._extents.are_deleted(
-                name for name, reply in zip(names, replies, strict=True) if not isinstance(reply, Failure)
+                key for key, reply in zip(keys, replies, strict=True) if not isinstance(reply, Failure)
             )
-
-    def _request(self, command: str, name: Name, *more: int) -> Request:
-        key = self._key_of(name)
-        return Request(key, (command, key, *more))
 
     def _renew_lease(self) -> None:
         taken = self._lease.renew()
@@ -146,23 +141,22 @@ class Keeper:
 
     def _renew_extents(self) -> bool:
         """Have all strings live on; returns whether that was possible. Counts those that are gone."""
-        gone, all_renewed = 0, True
-        for names in in_batches(self._extents.existing()):
-            milliseconds = max(round(self._expire * 1000), 1)
-            replies = self._servers.run([self._request("PEXPIRE", name, milliseconds) for name in names])
-            for name, reply in zip(names, replies, strict=True):
-                if isinstance(reply, Failure):
-                    all_renewed = False
-                elif not reply and self._extents.name(name.extent) == name and self._extents.exists(name.extent):
-                    gone += 1
+        gone: set[str] = set()
+        all_renewed = True
+        milliseconds = max(round(self._expire * 1000), 1)
+        for keys in in_batches(self._extents.existing()):
+            replies = self._servers.run([("PEXPIRE", key, milliseconds) for key in keys])
+            gone |= {key for key, reply in zip(keys, replies, strict=True) if not reply}
+            all_renewed = all_renewed and not any(isinstance(reply, Failure) for reply in replies)
+        gone &= set(self._extents.existing())  # others were deleted or renamed meanwhile
         if gone:
-            log.event("swap_extents_gone", device=self._device, extents=gone)
+            log.event("swap_extents_gone", device=self._device, extents=len(gone))
         return all_renewed
 
     def _delete_leftovers(self) -> bool:
         """Delete the keys of a daemon that has ended; returns whether none is left."""
-        keys, failures = self._servers.scan(self._key_of(Name(0, 0)).partition("{")[0] + "{" + self._leftovers + ".*")
+        keys, failures = self._servers.scan(f"{self._prefix}{{{self._leftovers}.*")
         for some in in_batches(keys):
-            requests = [Request(key.decode("ascii", "replace"), ("UNLINK", key)) for key in some]
+            requests: list[Request] = [("UNLINK", key.decode("ascii", "replace")) for key in some]
             failures += [reply for reply in self._servers.run(requests) if isinstance(reply, Failure)]
         return not failures

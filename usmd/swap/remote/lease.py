@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from usmd.errors import SwapDeviceError
-from usmd.swap.remote.requests import Failure, Request, Servers
+from usmd.swap.remote.requests import Failure, Servers
 
 LOOK_SECONDS: Final = 0.25
 """Time between two looks at a key that another daemon may still renew."""
@@ -168,13 +168,12 @@ class Lease:
 
     def give_up(self) -> None:
         """Leave the keyspace to others, if it is ours; without an answer the key expires."""
-        self._servers.run([Request(self._key, ("EVAL", _GIVE_UP, 1, self._key, self._value))])
+        self._servers.run([("EVAL", _GIVE_UP, 1, self._key, self._value)])
 
     def _ask(self, dead: bytes) -> Taken | Failure:
         began = self._clock()
         milliseconds = max(round(self._seconds * 1000), 1)
-        command = ("EVAL", _TAKE, 1, self._key, self._value, milliseconds, dead)
-        (answer,) = self._servers.run([Request(self._key, command)])
+        (answer,) = self._servers.run([("EVAL", _TAKE, 1, self._key, self._value, milliseconds, dead)])
         if isinstance(answer, Failure):
             return answer
         if not (isinstance(answer, list) and len(answer) == 3):

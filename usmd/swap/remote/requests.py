@@ -11,12 +11,13 @@ PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 Argument = bytes | str | int | memoryview
 
 
-class Request(NamedTuple):
-    """A command with one key, which decides the server."""
+Request = tuple[Argument, ...]
+"""A command with a key, which decides the server. The key follows the command's name, or the number of keys of EVAL."""
 
-    key: str
-    command: tuple[Argument, ...]
-    """The whole command, the key included."""
+
+def key_of(request: Request) -> str:
+    """The key of a request."""
+    return str(request[3 if request[0] == "EVAL" else 1])
 
 
 class Failure(NamedTuple):

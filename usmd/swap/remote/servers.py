@@ -34,7 +34,7 @@ from redis.sentinel import Sentinel
 
 from usmd.errors import ConfigError, SwapDeviceError
 from usmd.swap.remote.address import Address
-from usmd.swap.remote.requests import Argument, Breaker, Failure, Reply, Request
+from usmd.swap.remote.requests import Argument, Breaker, Failure, Reply, Request, key_of
 
 CONNECTIONS: Final = 16
 """Most connections to a server; a device has fewer threads."""
@@ -151,7 +151,7 @@ class _Node:
         self.client = client
         self.breaker = Breaker(clock)
 
-    def run(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    def run(self, commands: Sequence[Request]) -> list[Any]:
         """Perform commands in one pipeline; one answer, exception of the library or Failure for each."""
         if not self.breaker.lets_through():
             return [Failure(f"it is asked again in a moment; {self.breaker.why}")] * len(commands)
@@ -209,7 +209,7 @@ class OneServer:
 
     def run(self, requests: Sequence[Request]) -> list[Reply]:
         """As `Servers.run`."""
-        return _replies(self._node.run([each.command for each in requests]))
+        return _replies(self._node.run(requests))
 
     def ask_all(self, *command: Argument) -> list[Reply]:
         """As `Servers.ask_all`."""
@@ -244,7 +244,7 @@ class Cluster:
         by_node: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             with self._failing(replies, [index]):
-                by_node.setdefault(self._place(request.key), []).append(index)
+                by_node.setdefault(self._place(key_of(request)), []).append(index)
         for name, indexes in by_node.items():
             with self._failing(replies, indexes):
                 self._run_on(name, requests, indexes, replies)
@@ -257,12 +257,12 @@ class Cluster:
     def _run_on(self, name: str, requests: Sequence[Request], indexes: Sequence[int], replies: list[Reply]) -> None:
         node = self._node(name)
         before = node.breaker.failures
-        answers = node.run([requests[index].command for index in indexes])
+        answers = node.run([requests[index] for index in indexes])
         for index, answer in zip(indexes, answers, strict=True):
             if isinstance(answer, _REDIRECTED):
                 # The library finds the server, and remembers it.
                 with self._failing(replies, [index]):
-                    replies[index] = self._client.execute_command(*requests[index].command)
+                    replies[index] = self._client.execute_command(*requests[index])
             else:
                 (replies[index],) = _replies([answer])
         if node.breaker.failures > before:

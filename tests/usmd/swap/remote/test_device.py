@@ -25,7 +25,7 @@ def recorded(device, monkeypatch):
     run = device._servers.run
 
     def record(requests):
-        found.append([each.command[0] for each in requests])
+        found.append([each[0] for each in requests])
         return run(requests)
 
     monkeypatch.setattr(device._servers, "run", record)
@@ -141,7 +141,7 @@ def test_a_string_is_found_again_when_the_answer_to_its_new_name_is_lost(server,
 
     def lose_answers(requests):
         replies = run(requests)
-        names = {each.command[0] for each in requests}
+        names = {each[0] for each in requests}
         return [Failure("no answer", unknown=True)] * len(requests) if names & lost else replies
 
     monkeypatch.setattr(device._servers, "run", lose_answers)
@@ -253,7 +253,7 @@ class Odd:
         self._servers = servers
 
     def run(self, requests):
-        return ["?" if each.command[0] == "SETRANGE" else reply
+        return ["?" if each[0] == "SETRANGE" else reply
                 for each, reply in zip(requests, self._servers.run(requests), strict=True)]  # fmt: skip
 
     def __getattr__(self, name):

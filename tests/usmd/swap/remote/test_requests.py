@@ -1,6 +1,6 @@
 """The pauses after failures of a server."""
 
-from usmd.swap.remote.requests import PAUSES, Breaker
+from usmd.swap.remote.requests import PAUSES, Breaker, key_of
 
 
 class Clock:
@@ -35,3 +35,8 @@ def test_an_answer_ends_the_pauses():
     assert (breaker.why, breaker.failures) == ("", 0)
     breaker.failed("again")
     assert breaker.lets_through()
+
+
+def test_the_key_of_a_request():
+    assert key_of(("GETRANGE", "some", 0, 1)) == "some"
+    assert key_of(("EVAL", "return 1", 1, "other", b"x")) == "other"

@@ -9,7 +9,7 @@ import redis
 from tests.support.redis_servers import RedisServer, free_port, open_redis, out, read_back, require_redis, types_of
 from tests.support.waiting import wait_equal, wait_until
 from usmd.errors import ConfigError, DataLoss, SwapDeviceError
-from usmd.swap.remote.requests import Failure, Request
+from usmd.swap.remote.requests import Failure
 from usmd.swap.remote.servers import OneServer, failure_of
 
 
@@ -32,10 +32,10 @@ def test_an_error_of_one_request_is_no_error_of_the_others(server):
     servers = OneServer(server.client, float)
     server.client.set("text", "abc")
     requests = [("STRLEN", "text"), ("HLEN", "text"), ("GETRANGE", "text", 1, 1)]
-    replies = servers.run([Request("text", each) for each in requests])
+    replies = servers.run(requests)
     assert replies[::2] == [3, b"b"]
     assert "WRONGTYPE" in replies[1].why
-    assert "WRONGTYPE" in servers.run([Request("text", ("HLEN", "text"))])[0].why
+    assert "WRONGTYPE" in servers.run([("HLEN", "text")])[0].why
     assert servers.away() == []
 
 
