@@ -18,9 +18,8 @@ from usmd.errors import NoRoom, SwapIOError, UsmdError
 from usmd.swap.base import Results, SlotIO, SwapDevice, Usage
 from usmd.swap.remote.checks import Fit, length_of
 from usmd.swap.remote.extents import Extents
-from usmd.swap.remote.keeper import Keeper, in_batches
 from usmd.swap.remote.lease import Lease
-from usmd.swap.remote.requests import Failure, Reply, Request, Servers
+from usmd.swap.remote.requests import Failure, Reply, Request, Servers, in_batches
 
 TRIES: Final = 3
 """How often a run is read whose extent gets another key meanwhile, or written whose extent is gone."""
@@ -66,6 +65,9 @@ class RedisSwapDevice(SwapDevice):
         self._expire = max(round(expire * 1000), 1)
         self._extents = Extents(slots, fit.slots, f"usmd:{keyspace}:", lease.owner.id)
         self._writing = threading.Lock()
+        # Imported here, because it logs: a start that opens no such device does not wait for what logging takes.
+        from usmd.swap.remote.keeper import Keeper
+
         self._keeper = Keeper(
             device=name,
             servers=servers,

@@ -6,26 +6,17 @@ It never works for a page that is waited for. What it finds is logged when it be
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from usmd import log
 from usmd.swap.remote.checks import why_unsafe
 from usmd.swap.remote.extents import Extents
 from usmd.swap.remote.lease import Lease
-from usmd.swap.remote.requests import Failure, Request, Servers
+from usmd.swap.remote.requests import Failure, Request, Servers, in_batches
 
-BATCH: Final = 256
-"""Requests in one pipeline."""
 ROUNDS: Final = 3
 """Renewals in the time after which a key that is not renewed expires."""
-_Item = TypeVar("_Item")
-
-
-def in_batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
-    """Items, BATCH at a time."""
-    for first in range(0, len(items), BATCH):
-        yield items[first : first + BATCH]
 
 
 class Keeper:

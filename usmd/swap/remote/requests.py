@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 PAUSES: Final = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0)
 """Seconds after the first, second, ... failure in a row for which a server is not asked again."""
+BATCH: Final = 256
+"""Requests in one pipeline, where there may be very many."""
 
+_Item = TypeVar("_Item")
 Argument = bytes | str | int | memoryview
 
 
@@ -18,6 +21,12 @@ Request = tuple[Argument, ...]
 def key_of(request: Request) -> str:
     """The key of a request."""
     return str(request[3 if request[0] == "EVAL" else 1])
+
+
+def in_batches(items: Sequence[_Item]) -> Iterator[Sequence[_Item]]:
+    """Items, BATCH at a time."""
+    for first in range(0, len(items), BATCH):
+        yield items[first : first + BATCH]
 
 
 class Failure(NamedTuple):

@@ -5,7 +5,6 @@ import pytest
 from tests.support.redis_servers import out, read_back
 from tests.support.waiting import wait_equal, wait_until
 from usmd.swap.remote import keeper
-from usmd.swap.remote.keeper import in_batches
 
 
 def events(logged):
@@ -96,8 +95,3 @@ def test_a_defect_is_logged_and_the_keeper_goes_on(server, open_device, logged, 
     device.write([out(0)])
     device.discard([0])
     wait_equal(lambda: extents(server), [], "extents are deleted")
-
-
-def test_batches():
-    assert [len(each) for each in in_batches(range(2 * keeper.BATCH + 1))] == [keeper.BATCH, keeper.BATCH, 1]
-    assert list(in_batches([])) == []

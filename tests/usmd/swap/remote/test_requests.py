@@ -1,6 +1,6 @@
 """The pauses after failures of a server."""
 
-from usmd.swap.remote.requests import PAUSES, Breaker, key_of
+from usmd.swap.remote.requests import BATCH, PAUSES, Breaker, in_batches, key_of
 
 
 class Clock:
@@ -40,3 +40,8 @@ def test_an_answer_ends_the_pauses():
 def test_the_key_of_a_request():
     assert key_of(("GETRANGE", "some", 0, 1)) == "some"
     assert key_of(("EVAL", "return 1", 1, "other", b"x")) == "other"
+
+
+def test_batches():
+    assert [len(each) for each in in_batches(range(2 * BATCH + 1))] == [BATCH, BATCH, 1]
+    assert list(in_batches([])) == []
