@@ -97,7 +97,7 @@ class PageResults:
         """Make the pages of a stage present; a task tries those again that cannot be at once."""
         self.pages_read += self._count(errors)
         errors = self._fill(stage, self._read_again.sift(stage.pages, errors))
-        if any(isinstance(error, Busy) for error in errors):
+        if any(errors) and any(isinstance(error, Busy) for error in errors):
             task = asyncio.get_running_loop().create_task(self._fill_again(stage, errors))
             self._filling.add(task)
             task.add_done_callback(self._filling.discard)
@@ -117,6 +117,9 @@ class PageResults:
             log.event("fill_failed", exc_info=True, pages=len(stage.pages))
             why = SwapIOError(f"the page cannot be brought in: {type(error).__name__}")
             errors = [why if each is None or isinstance(each, Busy) else each for each in before]
+        if not any(errors) and not any(before):  # the usual case
+            self._deliver_read([page.pfn for page in stage.pages], errors)
+            return errors
         again = any(isinstance(error, Busy) for error in before)
         done = [
             index
@@ -135,6 +138,8 @@ class PageResults:
 
     def _count(self, errors: Sequence[UsmdError | None]) -> int:
         """Count failed and refused pages; returns the number of pages that were moved."""
+        if not any(errors):
+            return len(errors)
         undone = [error for error in errors if error is not None]
         refused = sum(isinstance(error, Refused) for error in undone)
         self.pages_refused += refused

@@ -87,10 +87,12 @@ class SubmittedQueue(DeviceQueue):
         if self._submitted and len(pages) < BATCH and not self._cached:
             self._reads.add(pages)  # those of one turn of the loop are one job: a submission may have to wake the disk
             self._go_on_soon()
-        elif self._reads or len(pages) > BATCH or not self._may_read():
+        elif self._reads or len(pages) > BATCH:
             self._start_reads(pages)
         elif self._cached and self._read_at_once(pages):
             pass
+        elif not self._may_read():
+            self._start_reads(pages)
         else:
             self._submit_read(sorted(pages, key=page_key) if len(pages) > 1 else pages)
             self._cached = self.reads_owed == 0

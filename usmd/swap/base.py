@@ -72,7 +72,8 @@ class SwapDevice(ABC):
                 f"swap device {name}: no memory for the checksums of {slots} slots, 8 bytes each ({error}); "
                 "make the device smaller"
             ) from error
-        self._gate = threading.Condition()
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
         self._jobs = 0
         self._closed = False
 
@@ -130,7 +131,8 @@ class SwapDevice(ABC):
         """
         self._check(batch)
         kept = self._checksums
-        if not all(kept[entry.slot] for entry in batch) or not self._enter():
+        expected = [kept[entry.slot] for entry in batch]
+        if not all(expected) or not self._enter():
             return None
         try:
             results = self._fetch_now(batch)
@@ -163,12 +165,12 @@ class SwapDevice(ABC):
 
         Later writes and reads answer SwapIOError. Raises SwapIOError if something cannot be freed.
         """
-        with self._gate:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
             while self._jobs:
-                self._gate.wait()
+                self._idle.wait()
         self._close()
 
     @abstractmethod
@@ -216,16 +218,16 @@ class SwapDevice(ABC):
                 )
 
     def _enter(self) -> bool:
-        with self._gate:
+        with self._lock:
             if not self._closed:
                 self._jobs += 1
             return not self._closed
 
     def _leave(self) -> None:
-        with self._gate:
+        with self._lock:
             self._jobs -= 1
-            if not self._jobs:
-                self._gate.notify_all()
+            if self._closed and not self._jobs:
+                self._idle.notify_all()
 
     def _all_closed(self, batch: Sequence[SlotIO]) -> Results:
         return [SwapIOError(f"{self._at(entry.slot)}: the device is closed") for entry in batch]
