@@ -6,13 +6,12 @@ docs/writing-a-policy.md and docs/extending.md have tests of their own.
 
 import ast
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.daemon import environment, running_daemon
+from tests.support.clients import run_python
+from tests.support.daemon import running_daemon
 from tests.support.real_memory import require_real_memory
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,16 +43,8 @@ def shown(code):
 @pytest.mark.parametrize("code", [*examples()])
 def test_an_example_runs_and_prints_what_it_says(daemon, code):
     imports = any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.parse(code).body)
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code if imports else AROUND.format(code)],
-        input="\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=environment(USM_ADDRESS=daemon.address),
-        cwd=ROOT,
-    )
+    code = code if imports else AROUND.format(code)
+    done = run_python(code, said="\n", filtered="error", USM_ADDRESS=daemon.address)
     assert (done.returncode, done.stderr) == (0, "")
     assert [each for each in shown(code) if each not in done.stdout.splitlines()] == []
 

@@ -22,7 +22,7 @@ def written(tmp_path):
 
 
 def lines_of(process):
-    out, error = process.communicate(60)
+    out, error = process.communicate(timeout=60)
     assert process.returncode == 0, error
     return [json.loads(line) for line in out.splitlines()]
 

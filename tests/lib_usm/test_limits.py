@@ -4,7 +4,6 @@ import _thread
 import errno
 import os
 import resource
-import subprocess
 import sys
 import tempfile
 import textwrap
@@ -14,6 +13,7 @@ import pytest
 
 import lib_usm
 from lib_usm import limits
+from tests.support.clients import run_python
 from tests.support.daemon import running_daemon
 from tests.support.real_memory import require_real_memory
 
@@ -232,11 +232,7 @@ def test_each_limit_of_the_process_ends_in_an_error_that_names_it_and_leaves_not
     if limit in AS_ROOT and os.geteuid() != 0:
         pytest.skip("only root can become another user")
     program, names = PROGRAMS[limit]
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(COMMON) + textwrap.dedent(program), daemon.address],
-        env=os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))},
-        capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+    done = run_python(textwrap.dedent(COMMON) + textwrap.dedent(program), daemon.address)
     assert (done.returncode, done.stderr) == (0, "")
     said = done.stdout.splitlines()
     assert [name for name, line in zip(names, said, strict=True) if name not in line] == []

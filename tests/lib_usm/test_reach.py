@@ -4,7 +4,6 @@ import os
 import socket
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ import lib_usm
 from lib_usm import channel
 from lib_usm.address import SocketAddress
 from lib_usm.reach import check_reachable, unreachable
+from tests.support.clients import run_python
 
 
 @pytest.fixture
@@ -136,11 +136,7 @@ def test_a_missing_right_names_user_group_and_what_to_do(what, mode, group, says
             target = folder if what == "folder" else path
             os.chown(target, 0, group)
             os.chmod(target, mode)
-            done = subprocess.run(
-                [sys.executable, "-c", textwrap.dedent(AS_NOBODY), str(path)],
-                env=os.environ | {"PYTHONPATH": ":".join(filter(None, sys.path))},
-                capture_output=True, text=True, timeout=60, check=False,
-            )  # fmt: skip
+            done = run_python(AS_NOBODY, path)
     assert done.returncode == 0, done.stderr
     assert says.format(folder=folder, socket=path, group=name) in done.stdout
     if group:

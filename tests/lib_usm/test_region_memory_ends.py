@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import lib_usm
+from tests.support.clients import run_python
 from tests.support.daemon import environment
 from tests.support.real_and_simulated import LENGTH, PAGE, left_empty, mappings, real
 
@@ -18,14 +19,6 @@ __all__ = ["real"]
 
 
 ROOT = Path(__file__).parents[2]
-
-
-def run_python(code, daemon, *arguments):
-    """Run `code` in a Python of its own; returns the completed process."""
-    command = [sys.executable, "-W", "always", "-c", textwrap.dedent(code), daemon.address, *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT, env=environment()
-    )  # fmt: skip
 
 
 # Ends
@@ -67,7 +60,7 @@ IN_USE = """
 
 @pytest.mark.parametrize("touch", ["quiet", "0", "4096"])
 def test_a_client_that_is_closed_with_arrays_in_use_warns_and_a_touch_of_them_is_sigbus(real, touch):
-    done = run_python(IN_USE, real, touch)
+    done = run_python(IN_USE, real.address, touch, filtered="always")
     assert done.returncode == (0 if touch == "quiet" else -signal.SIGBUS), done.stderr
     assert done.stdout == "True True\n"
     assert done.stderr.count("UserWarning") == 1, done.stderr
@@ -123,7 +116,7 @@ FORK = """
 
 
 def test_in_a_forked_child_a_region_is_an_error_and_its_addresses_are_kept_and_the_parent_goes_on(real):
-    done = run_python(FORK, real)
+    done = run_python(FORK, real.address)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         "('---p', False, True) True",
@@ -142,6 +135,9 @@ def test_a_program_that_does_not_close_ends_quietly(real):
         array[:] = 7
         print(int(array.sum()))
     """
-    done = run_python(code, real)
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", textwrap.dedent(code), real.address],
+        capture_output=True, text=True, timeout=60, check=False, cwd=ROOT, env=environment(),
+    )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, f"{7 * 8 * PAGE}\n"), done.stderr
     left_empty(real)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.support.daemon import environment
-from tests.support.forked import ForkedProcess, run_script
+from tests.support.daemon import SECONDS, environment
+from tests.support.forked import ForkedProcess, run_code, run_forked, run_script
 
 _BUSY = Path(__file__).parents[1] / "e2e" / "busy_client.py"
 
@@ -17,6 +19,20 @@ def start_client(program: Path, *arguments: object, stdin: bool = False) -> Fork
     """Start a client program of tests/e2e. Its stdout is a pipe; `stdin`: its stdin is one, too."""
     given = [str(argument) for argument in arguments]
     return ForkedProcess(run_script, str(program), given, environ=environment(), stdin=stdin, stdout=True)
+
+
+def run_python(
+    code: str, *arguments: object, said: str = "", filtered: str = "", **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of a test to its end. `said`: its input; `filtered`: what becomes of warnings, as of `python -W`.
+
+    It is forked. How an interpreter ends is tested with fresh ones.
+    """
+    given = [str(argument) for argument in arguments]
+    code = textwrap.dedent(code)
+    return run_forked(
+        run_code, code, given, filtered, environ=environment(**environ), seconds=SECONDS, said=said
+    )  # fmt: skip
 
 
 class BusyClient:

@@ -17,6 +17,8 @@ import subprocess
 import sys
 import threading
 import traceback
+import types
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Self, TextIO, cast
@@ -59,10 +61,10 @@ def _run(
     delays.inject_from_environment()
     try:
         program(*arguments)
-    except Exception:
+    except Exception as error:
         # Not through the stream, because the process ends without a flush.
         os.write(2, traceback.format_exc().encode())
-        raise
+        raise SystemExit(1) from error
     finally:
         atexit._run_exitfuncs()  # a forked process ends without them
 
@@ -73,11 +75,21 @@ def run_script(path: str, arguments: Sequence[str]) -> None:
     runpy.run_path(path, run_name="__main__")
 
 
+def run_code(code: str, arguments: Sequence[str] = (), filtered: str = "") -> None:
+    """Run a program as `python -W filtered -c code arguments` does, but for the end of its interpreter."""
+    if filtered:
+        warnings.simplefilter(filtered)  # type: ignore[arg-type]
+    sys.argv = ["-c", *arguments]
+    sys.path.insert(0, "")
+    main = sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(compile(code, "<string>", "exec"), main.__dict__)
+
+
 class ForkedProcess:
     """A process that runs `program(*arguments)`, with the interface of subprocess.Popen with text streams.
 
     `stderr` is a pipe, and so are `stdin` and `stdout` on request; else stdin is /dev/null, and stdout is the test
-    process's. Arguments are pickled, which passes on sockets as well.
+    process's. `given`: descriptors in their place, by number. Arguments are pickled, which passes on sockets as well.
     """
 
     def __init__(
@@ -87,8 +99,9 @@ class ForkedProcess:
         environ: Mapping[str, str],
         stdin: bool = False,
         stdout: bool = False,
+        given: Mapping[int, int] | None = None,
     ) -> None:
-        theirs: dict[int, Connection] = {}
+        theirs = {number: Connection(os.dup(each)) for number, each in (given or {}).items()}
 
         def pipe(number: int, mode: str) -> TextIO:
             reading, writing = os.pipe()
@@ -98,7 +111,7 @@ class ForkedProcess:
 
         self.stdin = pipe(0, "w") if stdin else None
         self.stdout = pipe(1, "r") if stdout else None
-        self.stderr = pipe(2, "r")
+        self.stderr = None if 2 in theirs else pipe(2, "r")
         self.args = [program.__name__, *map(str, arguments)]
         self._process = _context().Process(
             target=_run, args=(program, arguments, dict(environ), os.getcwd(), theirs), daemon=True
@@ -157,10 +170,11 @@ class ForkedProcess:
         """SIGKILL."""
         self.send_signal(signal.SIGKILL)
 
-    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
-        """Wait for its end; returns the rest of stdout and stderr, or raises subprocess.TimeoutExpired."""
-        if self.stdin is not None:
+    def communicate(self, said: str = "", *, timeout: float | None = None) -> tuple[str, str]:
+        """Say it and wait for its end; returns the rest of stdout and stderr, or raises subprocess.TimeoutExpired."""
+        if self.stdin is not None and not self.stdin.closed:
             with contextlib.suppress(BrokenPipeError):
+                self.stdin.write(said)
                 self.stdin.close()
         found: dict[str, str] = {}
         streams = {"out": self.stdout, "error": self.stderr}
@@ -186,12 +200,12 @@ class ForkedProcess:
 
 
 def run_forked(
-    program: Callable[..., object], *arguments: Any, environ: Mapping[str, str], seconds: float
+    program: Callable[..., object], *arguments: Any, environ: Mapping[str, str], seconds: float, said: str = ""
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, as subprocess.run does; raises subprocess.TimeoutExpired."""
-    process = ForkedProcess(program, *arguments, environ=environ, stdout=True)
+    """Run a program to its end, as subprocess.run does. `said`: its input. Raises subprocess.TimeoutExpired."""
+    process = ForkedProcess(program, *arguments, environ=environ, stdin=bool(said), stdout=True)
     try:
-        out, error = process.communicate(seconds)
+        out, error = process.communicate(said, timeout=seconds)
     finally:
         process.kill()
     assert process.returncode is not None

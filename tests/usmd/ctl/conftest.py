@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,8 @@ from google.protobuf import any_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from tests.support.forked import ForkedProcess
+from tests.support.served import run_usmctl
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usm_wire.pb.usm.v1 import admin_pb2_grpc, common_pb2
 from usmd.ctl.cli import main
@@ -379,13 +380,12 @@ def daemon(serve_admin, capsys, monkeypatch) -> Iterator[Daemon]:
 
 @pytest.fixture
 def start(daemon):
-    """Start usmctl as a process of its own; it is gone at the end of the test."""
+    """Start usmctl as a process of its own, with the options of ForkedProcess; it is gone at the end of the test."""
     started = []
 
     def run(*arguments, **options):
         environ = {**os.environ, "USM_ADMIN_ADDRESS": daemon.address, "TERM": "xterm-256color"}
-        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-        process = subprocess.Popen([*USMCTL, *arguments], env=environ, **options)
+        process = ForkedProcess(run_usmctl, list(arguments), environ=environ, **options)
         started.append(process)
         return process
 

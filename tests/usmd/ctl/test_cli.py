@@ -102,22 +102,22 @@ def test_a_list_is_sorted_for_people_and_for_programs(daemon, arguments, field, 
 )
 def test_an_endless_command_writes_at_once_and_ctrl_c_ends_it_well(daemon, start, arguments, lines):
     daemon.admin.hold_events.clear()
-    process = start(*arguments)
+    process = start(*arguments, stdout=True)
     for _ in range(lines):
         assert process.stdout.readline()
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=90)
-    assert (process.returncode, err) == (0, b"")
+    assert (process.returncode, err) == (0, "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_sigterm_and_a_closed_terminal_end_an_endless_command_as_ctrl_c_does(daemon, start, number):
     daemon.admin.hold_events.clear()
-    process = start("watch")
+    process = start("watch", stdout=True)
     assert process.stdout.readline()
     process.send_signal(number)
     _, err = process.communicate(timeout=90)
-    assert (process.returncode, err) == (0, b"")
+    assert (process.returncode, err) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ def test_sigterm_and_a_closed_terminal_end_an_endless_command_as_ctrl_c_does(dae
 )
 def test_a_reader_that_leaves_ends_the_command_quietly(daemon, start, arguments):
     daemon.admin.events = daemon.admin.events * 5000
-    process = start(*arguments)
+    process = start(*arguments, stdout=True)
     assert process.stdout.readline()
     process.stdout.close()
     process.stdout = None
     _, err = process.communicate(timeout=90)
-    assert err == b""
+    assert err == ""
 
 
 def test_the_daemons_no_is_an_error_in_its_words(daemon):
@@ -239,7 +239,7 @@ def test_doctor_needs_no_daemon_and_its_exit_code_is_its_verdict(tmp_path, monke
 
 
 def test_doctor_runs_as_a_process_of_its_own(start):
-    process = start("--format", "json", "doctor")
+    process = start("--format", "json", "doctor", stdout=True)
     out, err = process.communicate(timeout=90)
-    assert err == b""
+    assert err == ""
     assert process.returncode == (0 if json.loads(out)["mechanism"] == "userfaultfd" else 1)

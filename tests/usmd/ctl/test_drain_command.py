@@ -1,5 +1,4 @@
 import json
-import subprocess
 
 import pytest
 
@@ -21,11 +20,11 @@ def words(text):
 
 def test_it_says_first_who_loses_memory_asks_and_takes_no_for_an_answer(daemon, start):
     daemon.admin.losses = LOSSES
-    process = start("drain", "--notice", "30s", "--format", "json", stdin=subprocess.PIPE)
-    out, err = process.communicate(b"n\n", timeout=90)
+    process = start("drain", "--notice", "30s", "--format", "json", stdin=True, stdout=True)
+    out, err = process.communicate("n\n", timeout=90)
     assert process.returncode == 1
-    assert out == b""
-    *table, question = err.decode().splitlines()
+    assert out == ""
+    *table, question = err.splitlines()
     assert words("\n".join(table)) == TABLE
     assert "This ends 2 sessions in 30 s. [y/N]" in question
     assert daemon.admin.drained is None
@@ -35,12 +34,12 @@ def test_with_nobody_to_ask_it_does_nothing(daemon, start):
     process = start("drain")
     _, err = process.communicate(timeout=90)
     assert process.returncode == 1
-    assert b"nothing was done; --yes does not ask" in err
+    assert "nothing was done; --yes does not ask" in err
     assert daemon.admin.drained is None
 
 
 def test_it_goes_ahead_when_told_so(daemon, start):
-    out, _ = start("drain", "--format", "json", stdin=subprocess.PIPE).communicate(b"y\n", timeout=90)
+    out, _ = start("drain", "--format", "json", stdin=True, stdout=True).communicate("y\n", timeout=90)
     assert json.loads(out) == {"sessions": 2, "seconds_left": 0.0, "losses": []}
     daemon.admin.drained = None
     assert daemon.ctl("drain", "--yes", "--grace", "2.5") == (0, "2 sessions ended\n", "")

@@ -21,7 +21,7 @@ def test_the_map_without_a_size_fits_a_pipe(daemon):
 
 def test_in_a_terminal_the_map_is_drawn_again_in_colour_until_ctrl_c(daemon, start):
     leader, follower = pty.openpty()
-    process = start("map", "--watch", "--interval", "0.05", "--cells", "8", stdout=follower)
+    process = start("map", "--watch", "--interval", "0.05", "--cells", "8", given={1: follower})
     os.close(follower)
     seen = b""
     while seen.count(b"1,024 frames") < 3:
@@ -30,7 +30,7 @@ def test_in_a_terminal_the_map_is_drawn_again_in_colour_until_ctrl_c(daemon, sta
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=90)
     os.close(leader)
-    assert (process.returncode, err) == (0, b"")
+    assert (process.returncode, err) == (0, "")
     assert "\x1b[33m\u2588".encode() in seen
 
 

@@ -3,12 +3,12 @@
 import errno
 import os
 import pty
-import subprocess
-import sys
 
+from tests.support.forked import ForkedProcess, run_code
 from usmd.ctl.progress import progress_bar
 
 SCRIPT = """
+from tests.support.forked import ForkedProcess, run_code
 from usmd.ctl.progress import progress_bar
 with progress_bar("working [/red]", {total}, of_bytes={of_bytes}) as advance:
     advance(3)
@@ -20,13 +20,13 @@ print("done")
 def run_on_a_terminal(total, of_bytes):
     master, terminal = pty.openpty()
     script = SCRIPT.format(total=total, of_bytes=of_bytes)
-    answer = subprocess.run(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=terminal, check=True, timeout=60
-    )
+    process = ForkedProcess(run_code, script, environ=os.environ, stdout=True, given={2: terminal})
     os.close(terminal)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
     seen = b"".join(iter(lambda: read(master), b""))
     os.close(master)
-    return answer.stdout, seen.decode()
+    return out, seen.decode()
 
 
 def read(master):
@@ -41,7 +41,7 @@ def read(master):
 
 def test_a_terminal_shows_a_bar_and_standard_output_only_the_answer():
     out, seen = run_on_a_terminal(4, of_bytes=False)
-    assert out == b"done\n"
+    assert out == "done\n"
     assert "working [/red]" in seen
     assert "4 of 4" in seen
 

@@ -46,25 +46,22 @@ def test_a_limit_of_time_ends_it_well(daemon, tmp_path):
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_ctrl_c_and_the_like_end_it_well_with_all_that_came(daemon, tmp_path, number):
+def test_ctrl_c_and_the_like_end_it_well_with_all_that_came(daemon, start, tmp_path, number):
     daemon.admin.accesses.pop()
     daemon.admin.hold_events.clear()
     file = tmp_path / "r.usm"
     leader, follower = pty.openpty()
-    with subprocess.Popen(
-        [*USMCTL, "record", "--process", "1", "-o", str(file), "--address", daemon.address],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=follower,
-    ) as process:  # fmt: skip
-        os.close(follower)
-        seen = b""
-        while b"3 accesses" not in seen:
-            seen += os.read(leader, 4096)
-        process.send_signal(number)
-        out, _ = process.communicate(timeout=90)
-        assert process.returncode == 0
+    process = start("record", "--process", "1", "-o", str(file), stdout=True, given={2: follower})
+    os.close(follower)
+    seen = b""
+    while b"3 accesses" not in seen:
+        seen += os.read(leader, 4096)
+    process.send_signal(number)
+    out, _ = process.communicate(timeout=90)
+    assert process.returncode == 0
     os.close(leader)
     assert b"recording indexer: 3 accesses" in seen
-    assert out.startswith(b"3 accesses of indexer")
+    assert out.startswith("3 accesses of indexer")
     assert file.stat().st_size > 3 * 17
 
 

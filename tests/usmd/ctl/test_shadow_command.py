@@ -2,11 +2,9 @@ import json
 import os
 import pty
 import signal
-import subprocess
 
 import pytest
 
-from tests.usmd.ctl.conftest import USMCTL
 from usm_wire.pb.usm.v1 import admin_pb2 as pb
 from usmd.ctl.shadow_command import parse_sample
 from usmd.errors import InvalidArgument
@@ -48,20 +46,17 @@ def test_programs_get_a_report_a_line(daemon):
     assert [simulation["policy"] for simulation in json.loads(lines[0])["simulations"]] == ["lru", "arc"]
 
 
-def test_on_a_terminal_the_table_is_drawn_again_until_ctrl_c(daemon):
+def test_on_a_terminal_the_table_is_drawn_again_until_ctrl_c(daemon, start):
     daemon.admin.hold_events.clear()
     leader, follower = pty.openpty()
-    with subprocess.Popen(
-        [*USMCTL, "shadow", "1", "--evict", "arc", "--address", daemon.address],
-        stdin=subprocess.DEVNULL, stdout=follower, stderr=subprocess.PIPE, env={**os.environ, "TERM": "xterm-256color"},
-    ) as process:  # fmt: skip
-        os.close(follower)
-        seen = b""
-        while seen.count(b"MISS RATIO") < 3:
-            seen += os.read(leader, 65536)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=90)
-        assert (process.returncode, err) == (0, b"")
+    process = start("shadow", "1", "--evict", "arc", given={1: follower})
+    os.close(follower)
+    seen = b""
+    while seen.count(b"MISS RATIO") < 3:
+        seen += os.read(leader, 65536)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=90)
+    assert (process.returncode, err) == (0, "")
     os.close(leader)
 
 

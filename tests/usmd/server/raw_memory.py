@@ -10,6 +10,8 @@ import contextlib
 import os
 import socket
 import struct
+import sys
+from types import SimpleNamespace
 from typing import NamedTuple
 
 from tests.support.raw_client import SECONDS, RawClient
@@ -148,3 +150,14 @@ class Peer:
         assert self.session.get(region, 1, 4) == b"real"
         self.session.put(region, 2, b"call")
         assert read(address + 2 * PAGE, 4).result() == b"call"
+
+
+def live_until_killed(address):
+    """The program of a victim: it tells its token, and attaches when it is told to."""
+    with Peer(SimpleNamespace(address=address), "victim", attach=False) as victim:
+        print(victim.session.token, flush=True)  # noqa: T201 - to the test
+        sys.stdin.readline()
+        assert victim.ask(attach_packet(victim.session.token), [victim.userfaultfd]) == ("", "ok", [])
+        victim.works()
+        print("served", flush=True)  # noqa: T201
+        sys.stdin.readline()

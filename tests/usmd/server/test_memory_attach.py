@@ -2,18 +2,17 @@
 
 import os
 import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.support.forked import ForkedProcess
 from tests.support.raw_client import RawClient
 from tests.usmd.server.memory_peers import daemon, peer, refused, stranger, unharmed, used_userfaultfd
 from tests.usmd.server.raw_memory import (
     PAGE,
     attach_packet,
     connect,
+    live_until_killed,
     receive,
     region_packet,
     send,
@@ -23,9 +22,6 @@ from usm_wire.userfaultfd import open_userfaultfd
 from usmd.server.memory_packets import MAX_DESCRIPTORS
 
 __all__ = ["daemon", "peer", "stranger", "unharmed"]
-
-
-ROOT = Path(__file__).parents[3]
 
 
 # Attach
@@ -106,25 +102,8 @@ def test_the_token_of_a_session_that_has_ended_is_refused(stranger):
     assert refused(stranger, attach_packet(stranger.session.token), [stranger.userfaultfd])[0] == "UNKNOWN_SESSION"
 
 
-VICTIM = """
-import sys
-from types import SimpleNamespace
-from tests.usmd.server.raw_memory import Peer, attach_packet
-with Peer(SimpleNamespace(address=sys.argv[1]), "victim", attach=False) as victim:
-    print(victim.session.token, flush=True)
-    sys.stdin.readline()
-    assert victim.ask(attach_packet(victim.session.token), [victim.userfaultfd]) == ("", "ok", [])
-    victim.works()
-    print("served", flush=True)
-    sys.stdin.readline()
-"""
-
-
 def test_the_token_of_another_process_stands_for_nobody_and_its_owner_goes_on(daemon, stranger):
-    with subprocess.Popen(
-        [sys.executable, "-c", VICTIM, daemon.address], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as victim:  # fmt: skip
+    with ForkedProcess(live_until_killed, daemon.address, environ=os.environ, stdin=True, stdout=True) as victim:
         try:
             token = victim.stdout.readline().strip()
             assert token
@@ -143,10 +122,7 @@ def test_the_token_of_another_process_stands_for_nobody_and_its_owner_goes_on(da
 
 
 def test_a_client_that_dies_leaves_nothing(daemon):
-    with subprocess.Popen(
-        [sys.executable, "-c", VICTIM, daemon.address], cwd=ROOT, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as victim:  # fmt: skip
+    with ForkedProcess(live_until_killed, daemon.address, environ=os.environ, stdin=True, stdout=True) as victim:
         try:
             victim.stdout.readline()
             victim.stdin.write("\n")
