@@ -168,8 +168,8 @@ class RedisKind(SwapKind, frozen=True, kw_only=True):
         held = lease.Lease(found, keyspace, owner, self.lease, time.monotonic)
         dead = held.take()
         try:
-            if not dead:  # what a dead daemon left is deleted, and counts as free
-                checks.check_memory(replies, -(-slots // fit.slots) * fit.memory)
+            # What a dead daemon left is deleted, and counts as free.
+            checks.check_memory(replies, 0 if dead else -(-slots // fit.slots) * fit.memory)
             return RedisSwapDevice(
                 number=number,
                 name=name,
