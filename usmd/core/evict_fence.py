@@ -17,9 +17,10 @@ from usmd.safe_repr import cut, safe_repr
 class EvictFence(CondFence):
     """Calls the evict policy of a process.
 
-    `on_access` and `on_miss`: the policy's `page_accessed` and `page_missed` if it defines them, else None. `on_evict`:
-    its `page_evicted`, or `page_left`, which the default `page_evicted` calls; `on_fill`: its `page_filled`. The hot
-    path calls them directly, and `raised` when one raises. `_known`: during a hand-over to a new evict policy, 1 for
+    `on_access` and `on_miss`: the policy's `page_accessed` and `page_missed` if it defines them, else None;
+    `on_accesses`: its `pages_accessed` if that may be called in place of `on_access`. `on_evict`: its `page_evicted`,
+    or `page_left`, which the default `page_evicted` calls; `on_fill`: its `page_filled`. The hot path calls them
+    directly, and `raised` when one raises. `_known`: during a hand-over to a new evict policy, 1 for
     each frame that this one knows; None: it knows all. `by_priority`: whether it may heed PRIORITY; True if it does not
     say which hints it heeds.
     """
@@ -28,9 +29,12 @@ class EvictFence(CondFence):
     _known: bytearray | None
     _fills_runs: bool
     """The policy's `hears_runs`."""
+    _names_first: bool
+    """The policy's `names_first_victim`."""
     _links: FrameLinks
     by_priority: bool
     on_access: Callable[[int, bool], None] | None
+    on_accesses: Callable[[list[int]], None] | None
     on_miss: Callable[[int], None] | None
     on_evict: Callable[[int], None] | None
     on_fill: Callable[[int], None] | None
@@ -44,8 +48,9 @@ class EvictFence(CondFence):
         self._evict = policy
         self._known = None
         self.by_priority = True
-        self._fills_runs = False
+        self._fills_runs = self._names_first = False
         self.on_access = self.on_miss = self.on_evict = self.on_fill = None
+        self.on_accesses = None
         if policy is not None:
             self._running.call = self.evict_call
             try:
@@ -54,7 +59,9 @@ class EvictFence(CondFence):
                 self.on_evict = policy.page_evicted if remembers else policy.page_left
                 self.on_access = policy.page_accessed if policy.hears_accesses else None
                 self.on_miss = policy.page_missed if policy.hears_misses else None
+                self.on_accesses = policy.pages_accessed if policy.hears_access_runs else None
                 self._fills_runs = bool(policy.hears_runs)
+                self._names_first = bool(policy.names_first_victim)
                 keys = heeded_by(policy)
                 self.by_priority = keys is None or "PRIORITY" in keys
             except ANYTHING as error:  # a policy may raise anything
@@ -125,6 +132,15 @@ class EvictFence(CondFence):
             except ANYTHING as error:  # a policy may raise anything
                 self.raised("evict", "page_accessed", error)
 
+    def pages_accessed(self, frames: list[int]) -> None:
+        """As `page_accessed` for each of these frames, if the policy hears runs of touches."""
+        if self.on_accesses is not None:
+            self._running.call = self.evict_call
+            try:
+                self.on_accesses(frames)
+            except ANYTHING as error:  # a policy may raise anything
+                self.raised("evict", "pages_accessed", error)
+
     def page_missed(self, page: int) -> None:
         """Notify the evict policy of a fault on a page that has no frame."""
         if self.on_miss is not None:
@@ -145,14 +161,17 @@ class EvictFence(CondFence):
 
     def first_victim(self) -> int:
         """The frame that the evict policy names first; -1 if it names nothing, or something that is not an int."""
-        if self._evict is not None:
+        policy: Any = self._evict  # see ANYTHING
+        if policy is not None:
             self._running.call = self.evict_call
             try:
-                named: Any = self._evict.choose_victims()
-                for pfn in named:
+                if self._names_first:
+                    first: object = policy.first_victim()
+                    return first if type(first) is int else -1
+                for pfn in policy.choose_victims():
                     return pfn if type(pfn) is int else -1
             except ANYTHING as error:  # a policy may raise anything
-                self.raised("evict", "choose_victims", error)
+                self.raised("evict", "first_victim" if self._names_first else "choose_victims", error)
         return -1
 
     def candidates(self, limit: int) -> Generator[int, None, None]:

@@ -116,12 +116,17 @@ class FrameList:
 
     def first_besides(self, passed: Collection[int]) -> int | None:
         """The first frame that is not in `passed`, or None. Moves the frames before it to the end."""
+        pfn = self.head_besides(passed)
+        return None if pfn == _NONE else pfn
+
+    def head_besides(self, passed: Collection[int]) -> int:
+        """As `first_besides`, but -1 for none."""
         for _ in range(self.length):
             pfn = self.head
             if pfn not in passed:
                 return pfn
             self.move_to_end(pfn)
-        return None
+        return _NONE
 
     def after(self, pfn: int) -> int | None:
         """The frame after `pfn`, or None if `pfn` is the last; raises ValueError if `pfn` is not in this list."""
@@ -206,6 +211,30 @@ class FrameList:
         following[last] = pfn
         previous[pfn] = last
         self._last = pfn
+
+    def move_all_to_end(self, frames: list[int]) -> None:
+        """As `move_to_end` for each of these frames, in this order, up to the first that is not in this list."""
+        owner, number = self._owner, self._number
+        previous, following = self._previous, self._following
+        head, last = self.head, self._last
+        try:
+            for pfn in frames:
+                if pfn == last and pfn != _NONE:
+                    continue
+                if owner[pfn] != number:
+                    raise ValueError(f"frame {pfn} is not in this list")
+                after = following[pfn]
+                if pfn == head:
+                    head = after
+                else:
+                    before = previous[pfn]
+                    following[before] = after
+                    previous[after] = before
+                following[last] = pfn
+                previous[pfn] = last
+                last = pfn
+        finally:
+            self.head, self._last = head, last
 
     def clear(self) -> None:
         """Take every frame out."""

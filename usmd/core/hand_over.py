@@ -36,6 +36,7 @@ class HandOver(EvictFence):
                     on_access(pfn, write)
 
             self.on_access = if_known
+            self.on_accesses = None
         return self._hand_over(old, policy, known)
 
     def _hand_over(self, old: EvictPolicy | None, new: EvictPolicy, known: bytearray) -> Steps:

@@ -7,7 +7,6 @@ begins, and a page from swap is present at once. Touches come in runs. A page co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import repeat
 from typing import cast
 
 from mypy_extensions import mypyc_attr
@@ -20,7 +19,6 @@ from usmd.core.frames import (
     ENDS_WRITTEN,
     ENDS_ZERO,
     KEPT,
-    NO_PAGE,
     NO_SLOT,
     PRESENT,
     RESULTS,
@@ -161,131 +159,123 @@ class InstantCore(Core):
             yield page
 
     def _plain_touches(self, region: Region, pages: Iterable[int], writes: bytes) -> int:
-        """Handle touches without times, hints or pages beside the missed one; returns how many pages were missed."""
-        process, chunks = region.process, region.table.chunks
-        policies, forced, frames = process.policies, self.state.forced_victims, self._frames
-        all_flags = frames.flags
+        """Handle touches without times, hints or pages beside the missed one; returns how many pages were missed.
+
+        A policy that hears runs is notified of hits before the next miss. Most misses in full memory go a short way,
+        on which one page goes and another takes its frame. It has the same effect as `_miss`, which handles unusual
+        ones. It does not exist if evictions are put on record, a process has a swap_max, or there is no evict policy
+        that knows all pages. It calls the policy without its fence, but for `first_victim`, which marks the call and
+        names nothing if the policy hung before.
+        """
+        process, state, frames = region.process, self.state, self._frames
+        policies, forced, discards = process.policies, state.forced_victims, state.discards
         on_access = policies.on_access
-        exchange, add_up = self._exchange(process, region)
-        misses = 0
+        in_runs = policies.on_accesses is not None and state.future is None
+        on_miss, on_evict, on_fill = policies.on_miss, policies.on_evict, policies.on_fill
+        first_victim, raised = policies.first_victim, policies.raised
+        unusual = process.evictions.maxlen or state.budgets.limited or policies.hands_over
+        states, flags, keys, slots, count = frames.state, frames.flags, frames.page, frames.slot, frames.count
+        table, first_key = region.table, region.first_key
+        chunks, usual_end, listed, leave_list = table.chunks, USUAL_END, state.links.owner, state.links.release
+        life = cast("InstantLife", self.life)
+        kinds = iter(writes) if writes else None
+        write = False
+        run: list[int] = []
+        add_to_run = run.append
+        misses = minor = major = freed = 0
+        ends = [0, 0, 0]
         try:
-            for page, write in zip(pages, map(bool, writes) if writes else repeat(False), strict=False):
+            for page in pages:
+                if kinds is not None:
+                    write = next(kinds) != 0
                 chunk = chunks[page >> CHUNK_BITS]
-                if chunk is not None and (entry := chunk[page & CHUNK_MASK]) > 0:
-                    if write and all_flags[entry - 1] & (DIRTY | ZERO) != DIRTY:
-                        self.life.dirty(entry - 1)
-                    if on_access is not None:
+                entry = ABSENT if chunk is None else chunk[page & CHUNK_MASK]
+                if entry > 0:
+                    if write and flags[entry - 1] & (DIRTY | ZERO) != DIRTY:
+                        life.dirty(entry - 1)
+                    if in_runs:
+                        add_to_run(entry - 1)
+                    elif on_access is not None:
                         try:
                             on_access(entry - 1, write)
                         except ANYTHING as error:  # a policy may raise anything
-                            policies.raised("evict", "page_accessed", error)
+                            raised("evict", "page_accessed", error)
                         if forced:
                             self.reclaim.evict_forced()
-                else:
-                    misses += 1
-                    if frames.free or exchange is None:
-                        self._miss(process, region, page, write=write)
-                    else:
-                        exchange(page, write)
-        finally:  # also if EndsRun ends the run
-            add_up()
-        return misses
-
-    def _exchange(
-        self, process: Process, region: Region
-    ) -> tuple[Callable[[int, bool], None] | None, Callable[[], None]]:
-        """The short way for most misses in full memory: one page goes, and another takes its frame.
-
-        The first function has the same effect as `_miss`, and calls it in unusual cases. It is None if evictions are
-        put on record, a process has a swap_max, or there is no evict policy that knows all pages. The second function
-        counts, at the end of a run, what the first did.
-
-        The first one calls the policy without its fence, but for `first_victim`, which marks the call and names
-        nothing if the policy hung before.
-        """
-        policies = process.policies
-        on_miss, on_evict, on_fill = policies.on_miss, policies.on_evict, policies.on_fill
-        budgets = self.state.budgets
-        unusual = process.evictions.maxlen or budgets.limited or policies.hands_over
-        if unusual or on_evict is None or on_fill is None:
-            return None, lambda: None
-        frames, counters = self._frames, process.counters
-        states, flags, keys, slots = frames.state, frames.flags, frames.page, frames.slot
-        table, first_key, region_id, count = region.table, region.first_key, region.region_id, frames.count
-        chunks, discards, usual_end = table.chunks, self.state.discards, USUAL_END
-        entry_after, free_slot = cast("InstantLife", self.life).entry_after, self.life.free_slot
-        first_victim, raised = policies.first_victim, policies.raised
-        listed, leave_list = self.state.links.owner, self.state.links.release
-        minor = major = freed = 0
-        ends = [0, 0, 0]
-
-        def exchange(page: int, write: bool) -> None:
-            nonlocal minor, major, freed, on_miss
-            if on_miss is not None:
+                    continue
+                misses += 1
+                if run:
+                    policies.pages_accessed(run)
+                    run.clear()
+                if frames.free or unusual or on_evict is None or on_fill is None:
+                    self._miss(process, region, page, write=write)
+                    continue
+                if on_miss is not None:
+                    try:
+                        on_miss(first_key + page)
+                    except ANYTHING as error:  # a policy may raise anything
+                        raised("evict", "page_missed", error)
+                        on_miss = policies.on_miss
+                pfn = first_victim()
+                left, end, old = 1, UNUSUAL, 0
+                if 0 <= pfn < count and states[pfn] == PRESENT and (old := keys[pfn] - first_key) >> PAGE_BITS == 0:
+                    end = usual_end[flags[pfn]]
+                    if end == ENDS_ZERO:
+                        left = ABSENT
+                    elif end != UNUSUAL and (taken := life.entry_after(end, region, old, pfn)) is not None:
+                        left = taken
+                if left > 0:  # unusual; the policy was notified of the miss, and has named a victim
+                    self.reclaim.take(process, pfn)
+                    self._miss(process, region, page, write=write, missed=True)
+                    continue
+                ends[end] += 1
+                fill = on_fill
                 try:
-                    on_miss(first_key + page)
+                    on_evict(pfn)
                 except ANYTHING as error:  # a policy may raise anything
-                    raised("evict", "page_missed", error)
-                    on_miss = policies.on_miss
-            pfn = first_victim()
-            left, key, end = None, NO_PAGE, UNUSUAL
-            if 0 <= pfn < count and states[pfn] == PRESENT and (key := keys[pfn]) >> PAGE_BITS == region_id:
-                end = usual_end[flags[pfn]]
-                if end != UNUSUAL:
-                    left = entry_after(end, region, key & PAGE_MASK, pfn)
-            if left is None:  # unusual; the policy was notified of the miss, and has named a victim
-                self.reclaim.take(process, pfn)
-                self._miss(process, region, page, write=write, missed=True)
-                return
-            ends[end] += 1
-            fill = on_fill
-            try:
-                on_evict(pfn)
-            except ANYTHING as error:  # a policy may raise anything
-                raised("evict", "page_evicted", error)
-                fill = policies.page_filled  # which does not call a policy that hung
-            old = key & PAGE_MASK
-            chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = left  # type: ignore[index]
-            if left != ABSENT:
-                region.swapped += 1
-            chunk = chunks[page >> CHUNK_BITS]
-            entry = ABSENT if chunk is None else chunk[page & CHUNK_MASK]
-            if entry:
-                major += 1
-                region.swapped -= 1
-                if write:
-                    freed += 1
-                    free_slot(-entry - 1)
-                    discards.clear()
-                slots[pfn] = NO_SLOT if write else -entry - 1
-                flags[pfn] = WRITTEN if write else FROM_SWAP
-            else:
-                minor += 1
-                slots[pfn] = NO_SLOT
-                flags[pfn] = WRITTEN if write else NEW
-            keys[pfn] = first_key + page
-            if chunk is None:
-                table[page] = pfn + 1
-            else:
-                chunk[page & CHUNK_MASK] = pfn + 1
-            if listed[pfn]:
-                leave_list(pfn)
-            try:
-                fill(pfn)
-            except ANYTHING as error:  # a policy may raise anything
-                raised("evict", "page_filled", error)
-
-        def add_up() -> None:
+                    raised("evict", "page_evicted", error)
+                    fill = policies.page_filled  # which does not call a policy that hung
+                chunks[old >> CHUNK_BITS][old & CHUNK_MASK] = left  # type: ignore[index]
+                if left != ABSENT:
+                    region.swapped += 1
+                if entry:
+                    major += 1
+                    region.swapped -= 1
+                    if write:
+                        freed += 1
+                        life.free_slot(-entry - 1)
+                        discards.clear()
+                    slots[pfn] = NO_SLOT if write else -entry - 1
+                    flags[pfn] = WRITTEN if write else FROM_SWAP
+                else:
+                    minor += 1
+                    if write or end != ENDS_ZERO:  # else both are as they were
+                        slots[pfn] = NO_SLOT
+                        flags[pfn] = WRITTEN if write else NEW
+                keys[pfn] = first_key + page
+                if chunk is None:
+                    table[page] = pfn + 1
+                else:
+                    chunk[page & CHUNK_MASK] = pfn + 1
+                if listed[pfn]:
+                    leave_list(pfn)
+                try:
+                    fill(pfn)
+                except ANYTHING as error:  # a policy may raise anything
+                    raised("evict", "page_filled", error)
+            if run:
+                policies.pages_accessed(run)
+        finally:  # also if EndsRun ends the run
+            counters = process.counters
             count_faults(region, minor=minor, major=major)
             counters.zero_fills += minor
             counters.swap_ins += major
             for end, times in enumerate(ends):
                 counters.count_end(end, times)
-            budgets.charge(region, ends[ENDS_WRITTEN] - freed)
+            state.budgets.charge(region, ends[ENDS_WRITTEN] - freed)
             counters.evictions += minor + major
             region.evictions += minor + major
-
-        return exchange, add_up
+        return misses
 
     def _any_touches(self, region: Region, event: Touches) -> int:
         """Handle touches of all kinds; returns how many pages were missed."""

@@ -88,6 +88,16 @@ class AllocPolicy(Policy, ABC):
         """An allocation to make now, or USM_YIELD after handing one to `async_rq`."""
 
 
+def _takes_the_place(policy: type[Policy], quick: str, plain: str) -> bool:
+    """Whether a class defines `quick`, and no subclass of that one has changed `plain` alone."""
+    for each in policy.__mro__:
+        if quick in vars(each):
+            return each is not EvictPolicy
+        if plain in vars(each):
+            return False
+    return False
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class EvictPolicy(Policy, ABC):
     """Chooses victims among the evictable pages of one process (USM: `usm_evict_fallback`, `cond_swap_out`).
@@ -118,12 +128,17 @@ class EvictPolicy(Policy, ABC):
 
         Read once.
         """
-        for each in type(self).__mro__:
-            if "pages_filled" in vars(each):
-                return each is not EvictPolicy
-            if "page_filled" in vars(each):
-                return False
-        return False
+        return _takes_the_place(type(self), "pages_filled", "page_filled")
+
+    @property
+    def hears_access_runs(self) -> bool:
+        """Whether `pages_accessed` takes the place of `page_accessed` for a run, as `hears_runs`. Read once."""
+        return self.hears_accesses and _takes_the_place(type(self), "pages_accessed", "page_accessed")
+
+    @property
+    def names_first_victim(self) -> bool:
+        """Whether `first_victim` takes the place of `choose_victims` for one victim, as `hears_runs`. Read once."""
+        return _takes_the_place(type(self), "first_victim", "choose_victims")
 
     @abstractmethod
     def page_filled(self, pfn: int) -> None:
@@ -151,6 +166,15 @@ class EvictPolicy(Policy, ABC):
         unevictable or pinned is an error of the policy.
         """
 
+    def first_victim(self) -> int:
+        """The frame that `choose_victims` would name first now, or -1 if it would name none.
+
+        A policy need not define it: it is for those that can do this faster than by an iterator.
+        """
+        for pfn in self.choose_victims():
+            return pfn
+        return -1
+
     def page_evicted(self, pfn: int) -> None:
         """The page in this frame is evicted. A policy with a ghost list remembers `memory.page(pfn)` here."""
         self.page_left(pfn)
@@ -160,6 +184,15 @@ class EvictPolicy(Policy, ABC):
 
     def page_accessed(self, pfn: int, write: bool) -> None:
         """The page in this frame was touched; only if the mechanism sees accesses."""
+
+    def pages_accessed(self, frames: list[int]) -> None:
+        """As `page_accessed` for each of these frames, in this order, reads and writes alike. A frame may be repeated.
+
+        A policy need not define it: it is for those that can do this faster for many touches, and neither distinguish
+        writes nor give up a page at a touch. The call comes before anything else that changes what the policy knows.
+        """
+        for pfn in frames:
+            self.page_accessed(pfn, write=False)
 
     def hint_changed(self, pfn: int, priority_before: int) -> None:
         """Another hint is in force on the page in this frame; `memory.priority(pfn)` was `priority_before`."""

@@ -28,6 +28,7 @@ class PolicySet(ABC):
     by_priority: bool
     evict_call: Call
     on_access: Callable[[int, bool], None] | None
+    on_accesses: Callable[[list[int]], None] | None
     on_miss: Callable[[int], None] | None
     on_evict: Callable[[int], None] | None
     on_fill: Callable[[int], None] | None
@@ -79,6 +80,10 @@ class PolicySet(ABC):
     @abstractmethod
     def page_accessed(self, pfn: int, *, write: bool) -> None:
         """A present page was touched."""
+
+    @abstractmethod
+    def pages_accessed(self, frames: list[int]) -> None:
+        """Present pages were touched, in this order; only if there is `on_accesses`."""
 
     @abstractmethod
     def page_missed(self, page: int) -> None:

@@ -94,10 +94,13 @@ class MemoryView:
             resident = sum(each.resident for each in state.processes.values())
             if resident > 0:
                 frames = frames * process.resident // resident
-        frames = min(frames, process.memory_max) - max(process.unevictable, process.pinned)
+        if frames > process.memory_max:  # without `min` and `max`: policies ask at each miss
+            frames = process.memory_max
+        if process.unevictable or process.pinned:
+            frames -= max(process.unevictable, process.pinned)
         if self._elsewhere is not None:
             frames -= self._elsewhere()
-        return max(frames, 1)
+        return frames if frames > 1 else 1
 
     @property
     def free_frames(self) -> int:

@@ -105,7 +105,14 @@ PointsOption = Annotated[
 ]
 JobsOption = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, max=1024, help="Processes for the curve. Default: one per CPU.", show_default=False),
+    typer.Option(
+        "--jobs",
+        metavar="N",
+        min=1,
+        max=1024,
+        help="Processes that replay at the same time. Default: 1; with --mrc: one per CPU.",
+        show_default=False,
+    ),
 ]
 OutOption = Annotated[
     Path | None,

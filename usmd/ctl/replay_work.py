@@ -52,7 +52,7 @@ def replay_and_show(
 
     Raises what the arguments and the trace are wrong for, and Exit with the code of work that was not completed.
     """
-    of_curve = {"--points": points, "--jobs": jobs, "-o": out}
+    of_curve = {"--points": points, "-o": out}
     if not mrc and (given := [name for name, value in of_curve.items() if value is not None]):
         raise InvalidArgument(f"{' and '.join(given)} without --mrc, which computes and draws a curve; add that")
     if out is not None and not out.name:
@@ -80,7 +80,7 @@ def replay_and_show(
         raise typer.Exit(INTERRUPTED) from None
     try:
         with progress_bar("replaying", len(found) * len(setups)) as advance:
-            if mrc:
+            if mrc or (jobs or 1) > 1:
                 for row in curves(found, setups, jobs):
                     rows.append(row)
                     advance(row.accesses)
@@ -90,6 +90,8 @@ def replay_and_show(
         why, code = "interrupted", INTERRUPTED
     except WorkerLost as error:
         why, code = str(error), FAILED
+    place = {(each.frames, each.evict, each.alloc): number for number, each in enumerate(setups)}
+    rows.sort(key=lambda row: place[row.frames, row.evict, row.alloc])  # processes end in any order
     if as_json:
         write_document(replay_view.as_document(found, rows, bytes_a_page, complete=not why), sys.stdout)
     else:

@@ -1,4 +1,4 @@
-"""Miss-ratio curves: replays one trace with many sizes of memory and many policies, in parallel processes."""
+"""Replays of one trace with many sizes of memory and policies, in parallel processes; sizes for miss-ratio curves."""
 
 from __future__ import annotations
 

@@ -113,3 +113,33 @@ def test_a_run_is_appended_as_its_frames_are_one_by_one_or_not_at_all(first, cou
     assert list(reversed(frames)) == mine[::-1]
     assert len(frames) == len(mine)
     assert list(other) == before[::2]
+
+
+@given(moved=st.lists(st.integers(0, FRAMES - 1)))
+def test_many_frames_are_moved_as_one_by_one_up_to_the_first_that_is_not_in_the_list(moved):
+    links = FrameLinks(FRAMES)
+    frames, other = links.new_list(), links.new_list()
+    other.append(FRAMES - 1)
+    plain = list(range(FRAMES - 1))
+    for pfn in plain:
+        frames.append(pfn)
+    expected = moved[: moved.index(FRAMES - 1)] if FRAMES - 1 in moved else moved
+    for pfn in expected:
+        plain.remove(pfn)
+        plain.append(pfn)
+    if expected == moved:
+        frames.move_all_to_end(moved)
+    else:
+        with pytest.raises(ValueError, match=f"frame {FRAMES - 1} is not in this list"):
+            frames.move_all_to_end(moved)
+    assert list(frames) == plain
+    assert list(reversed(frames)) == plain[::-1]
+    assert (len(frames), list(other)) == (FRAMES - 1, [FRAMES - 1])
+
+
+def test_nothing_is_moved_in_an_empty_list():
+    frames = FrameLinks(1).new_list()
+    with pytest.raises(ValueError, match="frame 0 is not in this list"):
+        frames.move_all_to_end([0])
+    frames.move_all_to_end([])
+    assert (list(frames), frames.head_besides(()), frames.first_besides(())) == ([], -1, None)

@@ -9,6 +9,7 @@ from usmd.core import commands, events
 from usmd.core.hints import parse_hint
 from usmd.core.instant import InstantCore
 from usmd.core.policy import EvictPolicy
+from usmd.core.running import PolicyHung
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.core.touches import Touches
 from usmd.core.validate import violations
@@ -171,3 +172,94 @@ def test_a_page_that_is_all_zero_takes_no_slot_whatever_hints_come_and_go():
     core.handle(events.SetHint(1, 1, 0, PAGE, parse_hint("PRIORITY=LOW")), 0.0)
     core.handle(Touches(1, 1, [2, 3]), 0.0)
     assert (counters(core).zero_drops, counters(core).swap_outs) == (2, 0)
+
+
+def core_with(made, **settings):
+    """A core in which the process has this evict policy."""
+
+    def make(kind, specification, view):
+        return made(view) if specification == "made" else registry.make(kind, specification, view)
+
+    return instant_core(make_policy=make, evict="made", policy_errors=0, **settings)
+
+
+LRU = registry.find("evict", "lru")[0]
+
+
+def test_touches_between_two_misses_are_told_at_once_and_before_the_next_choice():
+    told = []
+
+    class Listens(LRU):
+        def pages_accessed(self, frames):
+            told.append(frames[:])
+            super().pages_accessed(frames)
+
+        def first_victim(self):
+            told.append("victim")
+            return super().first_victim()
+
+    core = core_with(Listens, frames=3)
+    core.handle(Touches(1, 1, [0, 1, 0, 0, 2, 1, 3, 4, 0, 4]), 0.0)
+    assert told == [[0, 0], [1], "victim", "victim", "victim", [1]]
+    assert resident(core) == [0, 3, 4]
+    assert violations(core) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "hears_runs", "names_first"),
+    [
+        (set(), True, True),
+        ({"page_accessed"}, False, True),
+        ({"choose_victims"}, True, False),
+        ({"page_accessed", "pages_accessed", "choose_victims", "first_victim"}, True, True),
+        ({"pages_accessed", "first_victim"}, True, True),
+    ],
+)
+def test_a_subclass_that_changes_one_call_is_not_passed_over_by_what_stands_for_it(changed, hears_runs, names_first):
+    made = type("Changed", (LRU,), {name: lambda self, *args, **kwargs: -1 for name in changed})
+    policy = core_with(made).state.processes[1].policies._evict
+    assert (policy.hears_access_runs, policy.names_first_victim) == (hears_runs, names_first)
+
+
+@pytest.mark.parametrize("hook", ["pages_accessed", "first_victim"])
+def test_a_policy_that_raises_in_what_stands_for_another_call_is_counted_and_the_core_goes_on(hook):
+    def fails(*args):
+        raise ValueError("broken")
+
+    core = core_with(type("Broken", (LRU,), {hook: fails}), frames=4)
+    trace = access_traces.sawtooth(10, 60).tolist()
+    happened = core.handle(Touches(1, 1, trace), 0.0)
+    counted = counters(core)
+    assert violations(core) == []
+    assert (counted.accesses + counted.faults, len(resident(core))) == (60, 4)
+    assert counted.policy_errors > 1
+    told = [each.message for each in happened if isinstance(each, commands.Notice) and each.kind == "policy_error"]
+    assert f"{hook} raised ValueError('broken')" in told[0]
+
+
+def test_a_policy_that_hangs_in_a_run_of_touches_hears_of_no_more():
+    heard = []
+
+    class Hangs(LRU):
+        def pages_accessed(self, frames):
+            heard.append(len(frames))
+            raise PolicyHung("it did not return")
+
+        def page_filled(self, pfn):
+            assert not heard
+            super().page_filled(pfn)
+
+    core = core_with(Hangs, frames=3)
+    core.handle(Touches(1, 1, [0, 1, 1, 2, 0, 3, 4, 4, 5]), 0.0)
+    assert (heard, len(resident(core))) == ([1], 3)
+    assert counters(core).policy_errors == 1
+    assert violations(core) == []
+
+
+@pytest.mark.parametrize("answer", [None, True, 1.0, "0", -1, 99, 1 << 70])
+def test_a_first_victim_that_is_no_frame_is_an_error_or_none_and_another_page_goes(answer):
+    core = core_with(type("Odd", (LRU,), {"first_victim": lambda self: answer}), frames=2)
+    core.handle(Touches(1, 1, [0, 1, 2, 3]), 0.0)
+    assert len(resident(core)) == 2
+    assert counters(core).evictions == 2
+    assert violations(core) == []

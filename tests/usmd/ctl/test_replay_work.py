@@ -52,6 +52,18 @@ def test_the_table_says_what_the_trace_is_and_compares(capsys, trace):
     ]
 
 
+def test_rows_of_several_processes_are_those_of_one_in_the_same_order(capsys, trace):
+    arguments = ["--frames", "8,4", "--evict", "lru,belady", "--format", "json"]
+    documents = [json.loads(replay(capsys, trace, *arguments, "--jobs", jobs)[1]) for jobs in ("1", "2")]
+    for document in documents:
+        for row in document["rows"]:
+            del row["seconds"], row["accesses_per_s"]
+    assert documents[0] == documents[1]
+    assert [(row["frames"], row["evict"]) for row in documents[1]["rows"]] == [
+        (8, "lru"), (8, "belady"), (4, "lru"), (4, "belady"),
+    ]  # fmt: skip
+
+
 def test_hints_bind(capsys, trace, tmp_path):
     hints = tmp_path / "hints"
     hints.write_text("0-3 EVICTION=DENY\n")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
+
+_NONE_PASSED: Final[frozenset[int]] = frozenset()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -89,7 +92,13 @@ class Arc(EvictPolicy):
                 passed.add(pfn)
             self.missed = 0  # further victims are not for that missed page
 
-    def _victim(self, passed: set[int]) -> int | None:
+    def first_victim(self) -> int:
+        """The first of them."""
+        self.forget = None
+        pfn = self._victim(_NONE_PASSED)
+        return -1 if pfn is None else pfn
+
+    def _victim(self, passed: Collection[int]) -> int | None:
         if not self.missed:
             capacity = self.memory.capacity
             seen_once = len(self.t1) + len(self.b1.pages)

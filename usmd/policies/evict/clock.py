@@ -40,6 +40,13 @@ class Clock(EvictPolicy):
         if self.touched[pfn] < self.most:
             self.touched[pfn] += 1
 
+    def pages_accessed(self, frames: list[int]) -> None:
+        """Count a touch for each."""
+        touched, most = self.touched, self.most
+        for pfn in frames:
+            if touched[pfn] < most:
+                touched[pfn] += 1
+
     def page_left(self, pfn: int) -> None:
         """Remove it."""
         self.queue.remove(pfn)
@@ -56,6 +63,14 @@ class Clock(EvictPolicy):
                 yield pfn
                 if pfn in queue:  # the core refused it
                     passed.add(pfn)
+
+    def first_victim(self) -> int:
+        """The first page whose counter is 0, from the hand on."""
+        queue, touched = self.queue, self.touched
+        while (pfn := queue.head) >= 0 and touched[pfn]:
+            touched[pfn] -= 1
+            queue.move_to_end(pfn)
+        return pfn
 
     def reason(self, pfn: int) -> str:
         """What the hand found."""

@@ -36,6 +36,10 @@ class Fifo(EvictPolicy):
         """The first in first."""
         return self.queue
 
+    def first_victim(self) -> int:
+        """The first in."""
+        return self.queue.head
+
     def reason(self, pfn: int) -> str:
         """The order of arrival."""
         del pfn

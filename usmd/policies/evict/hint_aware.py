@@ -55,6 +55,16 @@ class HintAware(EvictPolicy):
         return self._runs and super().hears_runs
 
     @property
+    def hears_access_runs(self) -> bool:
+        """True if the fallback's is, and no subclass has its own `page_accessed`."""
+        return self.classes[0].hears_access_runs and super().hears_access_runs
+
+    @property
+    def names_first_victim(self) -> bool:
+        """True if the fallback's is, and no subclass has its own `choose_victims`."""
+        return self.classes[0].names_first_victim and super().names_first_victim
+
+    @property
     def hears_misses(self) -> bool:
         """True if the fallback's is."""
         return self.classes[0].hears_misses
@@ -78,6 +88,17 @@ class HintAware(EvictPolicy):
     def page_accessed(self, pfn: int, write: bool) -> None:
         """Pass it on to the fallback of its class."""
         self.classes[self.memory.priority(pfn)].page_accessed(pfn, write)
+
+    def pages_accessed(self, frames: list[int]) -> None:
+        """Pass them on, those of a class at once: what happens in one class does not concern another."""
+        holders = [policy for policy, count in zip(self.classes, self.pages, strict=True) if count]
+        if len(holders) == 1:
+            holders[0].pages_accessed(frames)
+            return
+        for priority, policy in zip(Priority, self.classes, strict=True):
+            touched = [pfn for pfn in frames if self.memory.priority(pfn) == priority]
+            if touched:
+                policy.pages_accessed(touched)
 
     def page_missed(self, page: int) -> None:
         """Pass it on to each class, because any may remember the page."""
@@ -108,6 +129,14 @@ class HintAware(EvictPolicy):
     def choose_victims(self) -> Iterable[int]:
         """LOW, then NORMAL, then HIGH, each in the fallback's order."""
         return chain.from_iterable(map(_CHOOSE, self.classes))  # one after the other, compiled as well
+
+    def first_victim(self) -> int:
+        """The first of them."""
+        for policy in self.classes:
+            pfn = policy.first_victim()
+            if pfn >= 0:
+                return pfn
+        return -1
 
     def swap_device(self, pfn: int) -> int | None:
         """The fallback's choice."""

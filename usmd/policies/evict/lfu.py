@@ -70,6 +70,14 @@ class Lfu(EvictPolicy):
             if count > self.least:
                 yield from self.lists[count]
 
+    def first_victim(self) -> int:
+        """The one with the fewest touches that is longest at that count."""
+        if not self.lists:
+            return -1
+        if self.least not in self.lists:
+            self.least = min(self.lists)
+        return self.lists[self.least].head
+
     def reason(self, pfn: int) -> str:
         """The count."""
         return f"least frequently used: {self.counts[pfn]} touches since it came in"

@@ -33,6 +33,10 @@ class Lru(EvictPolicy):
         del write
         self.recency.move_to_end(pfn)
 
+    def pages_accessed(self, frames: list[int]) -> None:
+        """Make each of them the most recent."""
+        self.recency.move_all_to_end(frames)
+
     def page_left(self, pfn: int) -> None:
         """Remove it."""
         self.recency.remove(pfn)
@@ -40,6 +44,10 @@ class Lru(EvictPolicy):
     def choose_victims(self) -> Iterable[int]:
         """The least recent first."""
         return self.recency
+
+    def first_victim(self) -> int:
+        """The least recent."""
+        return self.recency.head
 
     def reason(self, pfn: int) -> str:
         """The order of touches."""

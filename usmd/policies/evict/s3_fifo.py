@@ -8,7 +8,8 @@ of less than 20 pages), libCacheSim does not cache at all; this policy does.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -17,7 +18,8 @@ from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
-MOST_TOUCHES = 3
+MOST_TOUCHES: Final = 3
+_NONE_PASSED: Final[frozenset[int]] = frozenset()
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -68,6 +70,13 @@ class S3Fifo(EvictPolicy):
         if self.touches[pfn] < MOST_TOUCHES:
             self.touches[pfn] += 1
 
+    def pages_accessed(self, frames: list[int]) -> None:
+        """Count a touch of each, up to three."""
+        touches = self.touches
+        for pfn in frames:
+            if touches[pfn] < MOST_TOUCHES:
+                touches[pfn] += 1
+
     def page_left(self, pfn: int) -> None:
         """Remove it."""
         if not self.small.discard(pfn):
@@ -82,37 +91,45 @@ class S3Fifo(EvictPolicy):
 
     def choose_victims(self) -> Iterator[int]:
         """From the main queue if it exceeds its share, else from the small one; touched pages stay."""
+        self._begin_choice()
+        passed: set[int] = set()
+        while (pfn := self._victim(passed)) >= 0:
+            yield pfn
+            if pfn in self.small or pfn in self.main:  # the core refused it
+                passed.add(pfn)
+
+    def first_victim(self) -> int:
+        """The first of them."""
+        self._begin_choice()
+        return self._victim(_NONE_PASSED)
+
+    def _begin_choice(self) -> None:
         self.has_evicted = True
         capacity = self.memory.capacity
         if capacity != self.capacity:
             self._divide(capacity)
-        passed: set[int] = set()
-        while (pfn := self._victim(passed)) is not None:
-            yield pfn
-            if pfn in self.small or pfn in self.main:  # the core refused it
-                passed.add(pfn)
 
     def _divide(self, capacity: int) -> None:
         self.capacity = capacity
         self.main_limit = capacity - int(capacity * self.small_share)
         self.ghost_limit = int(capacity * self.ghost_share)
 
-    def _victim(self, passed: set[int]) -> int | None:
-        """The next victim. Pages in `passed` were refused by the core and are skipped."""
+    def _victim(self, passed: Collection[int]) -> int:
+        """The next victim, or -1. Pages in `passed` were refused by the core and are skipped."""
         small, main, touches = self.small, self.main, self.touches
         if main.length <= self.main_limit:
-            while (pfn := small.first_besides(passed) if passed else small.head) is not None and pfn >= 0:
+            while (pfn := small.head_besides(passed) if passed else small.head) >= 0:
                 if touches[pfn] < self.promote_at:
                     return pfn
                 touches[pfn] = 0
                 small.remove(pfn)
                 main.append(pfn)
-        while (pfn := main.first_besides(passed) if passed else main.head) is not None and pfn >= 0:
+        while (pfn := main.head_besides(passed) if passed else main.head) >= 0:
             if not touches[pfn]:
                 return pfn
             touches[pfn] -= 1
             main.move_to_end(pfn)
-        return small.first_besides(passed)
+        return small.head_besides(passed)
 
     def reason(self, pfn: int) -> str:
         """The queue of the victim, and how few touches it got."""

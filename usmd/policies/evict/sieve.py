@@ -37,6 +37,12 @@ class Sieve(EvictPolicy):
         del write
         self.visited[pfn] = 1
 
+    def pages_accessed(self, frames: list[int]) -> None:
+        """Mark them visited."""
+        visited = self.visited
+        for pfn in frames:
+            visited[pfn] = 1
+
     def page_left(self, pfn: int) -> None:
         """Remove it; if the hand pointed at it, the hand moves on."""
         if pfn == self.hand:
@@ -58,6 +64,16 @@ class Sieve(EvictPolicy):
                 yield pfn
                 if pfn in queue:  # the core refused it
                     passed.add(pfn)
+
+    def first_victim(self) -> int:
+        """The first page that was not visited, from the hand on."""
+        queue, visited = self.queue, self.visited
+        while (pfn := queue.head if self.hand is None else self.hand) >= 0:
+            self.hand = queue.after(pfn)
+            if not visited[pfn]:
+                break
+            visited[pfn] = 0
+        return pfn
 
     def reason(self, pfn: int) -> str:
         """What the hand found."""

@@ -75,6 +75,13 @@ class Slru(EvictPolicy):
         for segment in self.segments:
             yield from segment
 
+    def first_victim(self) -> int:
+        """The least recent page of the lowest segment that has any."""
+        for segment in self.segments:
+            if segment.length:
+                return segment.head
+        return -1
+
     def reason(self, pfn: int) -> str:
         """Its segment."""
         return f"least recently used of segment {self.segment[pfn] + 1} of {len(self.segments)}"

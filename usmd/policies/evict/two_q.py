@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from mypy_extensions import mypyc_attr
 
+from usmd.core.frame_list import FrameList
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.remembered import Remembered, Returning
 from usmd.core.view import MemoryView
@@ -72,7 +73,7 @@ class TwoQ(EvictPolicy):
         limit = int(self.memory.capacity * self.in_share)
         passed: set[int] = set()
         while True:
-            first, second = (self.a_in, self.a_main) if len(self.a_in) > limit else (self.a_main, self.a_in)
+            first, second = self._in_turn(limit)
             pfn = first.first_besides(passed)
             if pfn is None:
                 pfn = second.first_besides(passed)
@@ -81,6 +82,14 @@ class TwoQ(EvictPolicy):
             yield pfn
             if pfn in self.a_in or pfn in self.a_main:  # the core refused it
                 passed.add(pfn)
+
+    def first_victim(self) -> int:
+        """The first of them."""
+        first, second = self._in_turn(int(self.memory.capacity * self.in_share))
+        return second.head if first.head < 0 else first.head
+
+    def _in_turn(self, limit: int) -> tuple[FrameList, FrameList]:
+        return (self.a_in, self.a_main) if self.a_in.length > limit else (self.a_main, self.a_in)
 
     def reason(self, pfn: int) -> str:
         """Which of the two lists."""

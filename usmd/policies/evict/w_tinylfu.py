@@ -10,10 +10,11 @@ pages), libCacheSim does not cache at all; here the window has at least one page
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import islice
 from math import ceil, log
 from struct import Struct
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 from xxhash import xxh64_intdigest
@@ -25,6 +26,8 @@ from usmd.errors import InvalidArgument
 _KEY = Struct("<q")
 _SEED_A, _SEED_B = 0x12345678, 0x12344321
 _MASK = (1 << 32) - 1
+_NONE_PASSED: Final[frozenset[int]] = frozenset()
+_LOWER_BITS = array("I", [_MASK >> 1]).tobytes()
 
 
 class CountingFilter:
@@ -36,26 +39,40 @@ class CountingFilter:
         self.size = max(ceil(per_entry * entries), self.hashes * 2)
         self.counters = array("I", bytes(4 * self.size))
 
-    def _places(self, key: int) -> list[int]:
+    def places(self, key: int) -> array[int]:
+        """The counters of a key."""
         data = _KEY.pack(key)
-        start, step = xxh64_intdigest(data, _SEED_A) & _MASK, xxh64_intdigest(data, _SEED_B) & _MASK
-        size = self.size
-        return [(start + number * step & _MASK) % size for number in range(self.hashes)]
+        place, step = xxh64_intdigest(data, _SEED_A) & _MASK, xxh64_intdigest(data, _SEED_B) & _MASK
+        size, found = self.size, array("I")
+        for _ in range(self.hashes):
+            found.append(place % size)
+            place = place + step & _MASK
+        return found
 
-    def count(self, key: int) -> None:
-        """Count the key once."""
+    def count(self, places: array[int]) -> None:
+        """Count the key with these counters once."""
         counters = self.counters
-        for place in self._places(key):
+        for place in places:
             counters[place] += 1
 
-    def estimate(self, key: int) -> int:
-        """The estimated count of the key; too high if other keys share all ten counters."""
+    def estimate(self, places: array[int]) -> int:
+        """The estimated count of the key with these counters; too high if other keys share all ten."""
+        return min(map(self.counters.__getitem__, places))
+
+    def exceeds(self, places: array[int], others: array[int]) -> bool:
+        """Whether the estimate of one key exceeds that of another."""
         counters = self.counters
-        return min([counters[place] for place in self._places(key)])
+        estimate = self.estimate(places)
+        for place in others:  # noqa: SIM110 - `any` would cost more than the one or two steps that this usually takes
+            if counters[place] < estimate:
+                return True
+        return False
 
     def halve(self) -> None:
-        """Halve all counters."""
-        self.counters = array("I", [counter >> 1 for counter in self.counters])
+        """Halve all counters: as one number, of which each counter's highest bit is the lowest one of the next."""
+        halves = int.from_bytes(self.counters.tobytes(), "little") >> 1
+        halves &= int.from_bytes(_LOWER_BITS * self.size, "little")
+        self.counters = array("I", halves.to_bytes(4 * self.size, "little"))
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -82,6 +99,9 @@ class WTinyLfu(EvictPolicy):
         self.filter: CountingFilter | None = None
         """Made at the first fill, so that a policy without pages takes no memory (`hint_aware` has one policy a
         class)."""
+        self.places = array("I")
+        """The counters of the page in each frame, so that a page is hashed once while it is in memory. Made with the
+        filter."""
         self.touches = 0
         self.candidate: int | None = None
         """The window's page that replaces the main part's victim, if the core accepts that one."""
@@ -97,18 +117,23 @@ class WTinyLfu(EvictPolicy):
         """
         return int(size - self.protected_share * size)
 
-    def _identity(self, pfn: int) -> int:
-        return self.memory.identity(self.memory.page(pfn))
+    def _begin(self) -> CountingFilter:
+        made = self.filter = CountingFilter(self._main_size())
+        self.places = array("I", [0]) * (made.hashes * self.memory.frame_count)
+        return made
 
-    def _frequencies(self) -> CountingFilter:
-        if self.filter is None:
-            self.filter = CountingFilter(self._main_size())
-        return self.filter
+    def _places(self, pfn: int, frequencies: CountingFilter) -> array[int]:
+        first = pfn * frequencies.hashes
+        return self.places[first : first + frequencies.hashes]
 
     def page_filled(self, pfn: int) -> None:
         """Append it to the window as the most recent."""
         self.window.append(pfn)
-        self._frequencies().count(self._identity(pfn))
+        frequencies = self.filter or self._begin()
+        places = frequencies.places(self.memory.identity(self.memory.page(pfn)))
+        first = pfn * frequencies.hashes
+        self.places[first : first + frequencies.hashes] = places
+        frequencies.count(places)
 
     def page_accessed(self, pfn: int, write: bool) -> None:
         """Make it the most recent of its list; in the main part, count it and move it to the protected segment."""
@@ -120,8 +145,8 @@ class WTinyLfu(EvictPolicy):
             self.protected.move_to_end(pfn)
         else:
             self._protect(pfn)
-        frequencies = self._frequencies()
-        frequencies.count(self._identity(pfn))
+        frequencies = self.filter or self._begin()
+        frequencies.count(self._places(pfn, frequencies))
         self.touches += 1
         if self.touches >= self.sample * self._main_size():
             self.touches = 0
@@ -165,35 +190,44 @@ class WTinyLfu(EvictPolicy):
 
     def choose_victims(self) -> Iterator[int]:
         """The less frequent of the least recent pages of window and main part, then the next pair."""
-        frequencies = self.filter
-        if frequencies is None:  # no page was ever filled
-            return
         passed: set[int] = set()
-        while True:
-            newest = self.window.first_besides(passed)
-            if newest is not None and len(self.probation) + len(self.protected) < self._main_size():
-                self._into_main(newest)
-                frequencies.count(self._identity(newest))
-                continue
-            oldest = self.probation.first_besides(passed)
-            if oldest is None:
-                oldest = self.protected.first_besides(passed)
-            victim = oldest
-            self.candidate = None
-            if newest is not None:
-                page = self._identity(newest)
-                victim = newest
-                if oldest is not None and frequencies.estimate(page) > frequencies.estimate(self._identity(oldest)):
-                    victim, self.candidate = oldest, newest
-                frequencies.count(page)
-            if victim is None:
-                return
+        while (victim := self._victim(passed)) >= 0:
             yield victim
             if victim in self.window or victim in self.probation or victim in self.protected:  # the core refused it
                 passed.add(victim)
 
+    def first_victim(self) -> int:
+        """The first of them."""
+        return self._victim(_NONE_PASSED)
+
+    def _victim(self, passed: Collection[int]) -> int:
+        """The next victim, or -1. Pages in `passed` were refused by the core and are skipped."""
+        frequencies = self.filter
+        if frequencies is None:  # no page was ever filled
+            return -1
+        size = self._main_size()
+        while (newest := self.window.head_besides(passed)) >= 0:
+            if self.probation.length + self.protected.length >= size:
+                break
+            self._into_main(newest)
+            frequencies.count(self._places(newest, frequencies))
+        oldest = self.probation.head_besides(passed)
+        if oldest < 0:
+            oldest = self.protected.head_besides(passed)
+        self.candidate = None
+        if newest < 0:
+            return oldest
+        places = self._places(newest, frequencies)
+        wins = oldest >= 0 and frequencies.exceeds(places, self._places(oldest, frequencies))
+        frequencies.count(places)
+        if wins:
+            self.candidate = newest
+            return oldest
+        return newest
+
     def reason(self, pfn: int) -> str:
         """Where it was, and its frequency."""
         where = "window" if pfn in self.window else "main part"
-        count = self._frequencies().estimate(self._identity(pfn))
+        frequencies = self.filter or self._begin()
+        count = frequencies.estimate(self._places(pfn, frequencies))
         return f"least frequent of the victims of window and main part: {count} times, in the {where}"

@@ -75,12 +75,12 @@ def test_frequencies_age_when_the_main_part_was_touched_often_enough():
     memory = SmallMemory("w_tinylfu(sample=2)", 11)
     memory.touch(*range(12))
     policy = memory.policy
-    key = policy.memory.page(memory.frame(5))
+    places = policy.filter.places(policy.memory.page(memory.frame(5)))
     memory.touch(*[5] * 19)
-    before = policy.filter.estimate(key)
+    before = policy.filter.estimate(places)
     assert before >= 19
     memory.touch(5)
-    assert policy.filter.estimate(key) == (before + 1) // 2
+    assert policy.filter.estimate(places) == (before + 1) // 2
     assert policy.touches == 0
 
 
@@ -96,15 +96,36 @@ def test_the_window_has_its_share_and_one_page_at_least():
 def test_a_filter_counts_and_seldom_too_much():
     counts = CountingFilter(100)
     assert (counts.hashes, counts.size) == (10, 1438)
+    places = [counts.places(key) for key in range(100)]
     for key in range(100):
         for _ in range(key % 5):
-            counts.count(key)
-    estimates = [counts.estimate(key) for key in range(100)]
+            counts.count(places[key])
+    estimates = [counts.estimate(each) for each in places]
     assert all(estimate >= key % 5 for key, estimate in enumerate(estimates))
     assert sum(estimate > key % 5 for key, estimate in enumerate(estimates)) <= 2
+    for one in range(0, 100, 7):
+        assert [counts.exceeds(places[one], each) for each in places] == [estimates[one] > each for each in estimates]
     counts.halve()
-    assert counts.estimate(4) == 2
+    assert counts.estimate(places[4]) == 2
     assert CountingFilter(1).size == 20, "each counter of a key should be its own"
+
+
+def test_a_filter_halves_each_counter_whatever_is_beside_it():
+    counts = CountingFilter(1)
+    values = [0, 1, 2, 3, (1 << 32) - 1, 0, (1 << 31) + 1, 5, 255, 256, *range(10)]
+    counts.counters[:] = type(counts.counters)("I", values)
+    counts.halve()
+    assert counts.counters.tolist() == [value // 2 for value in values]
+
+
+def test_a_page_is_hashed_once_while_it_is_in_memory():
+    memory = filled()
+    policy, hashed = memory.policy, []
+    places_of = policy.filter.places
+    for pfn in range(11):
+        hashed.append(places_of(policy.memory.page(pfn)))
+        first = pfn * policy.filter.hashes
+        assert policy.places[first : first + policy.filter.hashes] == hashed[-1]
 
 
 def test_a_policy_without_pages_has_no_filter():
