@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import as_program
+from usmd.compiled import BUILD
 from usmd.lab.loading import Trace, gather
 from usmd.lab.replay import Replay, Setup
 from usmd.lab.traces.trace import cut
@@ -28,7 +29,12 @@ FRAMES: Final = PAGES // 10
 SKEW: Final = 1.0
 ACCESSES: Final = 500_000
 ROUNDS: Final = 5
-AIMS: Final = {"lru": "aim 1.0x of the plug-in driven by get", "sieve": "aim 400,000/s", "s3_fifo": "aim 400,000/s"}
+AIMS: Final = {
+    "lru": "aim 2.0x of the plug-in driven by get",
+    "s3_fifo": "aim 1,200,000/s",
+    "sieve": "aim 400,000/s",
+    "w_tinylfu": "aim 250,000/s",
+}
 
 
 def make_trace() -> Trace:
@@ -43,10 +49,10 @@ def make_trace() -> Trace:
 def replay(trace: Trace, evict: str) -> tuple[float, int]:
     """Accesses per second, and misses."""
     run = Replay(trace, Setup(FRAMES, evict))
+    start = time.process_time()  # as for the plug-in; a row's own seconds are those of the wall clock
     for _ in run.run():
         pass
-    row = run.row()
-    return row.accesses_per_s, row.misses
+    return len(trace) / (time.process_time() - start), run.row().misses
 
 
 def plug_in() -> Any:  # noqa: ANN401 - libcachesim has no types
@@ -100,7 +106,7 @@ def main() -> None:
     """Print a line per policy."""
     trace = make_trace()
     print(
-        f"replay ({trace.name}: {ACCESSES:,} reads of {trace.distinct:,} pages, {FRAMES:,} frames, one process, "
+        f"replay ({BUILD.text}; {trace.name}: {ACCESSES:,} reads of {trace.distinct:,} pages, {FRAMES:,} frames, one process, "
         f"median of {ROUNDS} rounds)"
     )
     with tempfile.TemporaryDirectory() as folder:
