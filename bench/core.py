@@ -172,7 +172,9 @@ MEASURES: Final[tuple[tuple[str, Callable[[], float], str], ...]] = (
 
 def main() -> None:
     """Print a line for each measure."""
-    print(f"CPU time in the core ({BUILD.text}; alloc {ALLOC}, evict {EVICT}, {FRAMES} frames, median of {ROUNDS} rounds)")
+    print(
+        f"CPU time in the core ({BUILD.text}; alloc {ALLOC}, evict {EVICT}, {FRAMES} frames, median of {ROUNDS} rounds)"
+    )
     for name, measure, aim in MEASURES:
         times = [measure() for _ in range(ROUNDS)]
         print(f"  {name:45} {statistics.median(times):6.2f} us   (best {min(times):.2f}, {aim})")

@@ -106,8 +106,8 @@ def main() -> None:
     """Print a line per policy."""
     trace = make_trace()
     print(
-        f"replay ({BUILD.text}; {trace.name}: {ACCESSES:,} reads of {trace.distinct:,} pages, {FRAMES:,} frames, one process, "
-        f"median of {ROUNDS} rounds)"
+        f"replay ({BUILD.text}; {trace.name}: {ACCESSES:,} reads of {trace.distinct:,} pages, {FRAMES:,} frames, "
+        f"one process, median of {ROUNDS} rounds)"
     )
     with tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder, "trace.oracleGeneral.bin"))

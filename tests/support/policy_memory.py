@@ -38,7 +38,7 @@ class Memory:
         return [pfn for pfn in range(FRAMES) if self.frames.state[pfn] == FREE]
 
     def frame_of(self, page):
-        return self.frames.page.index(page) if page in self.frames.page else None
+        return next((pfn for pfn, each in enumerate(self.frames.page) if each == page), None)
 
     def touch(self, page, priority, frame, *, missed, refusals=()):
         """A page is asked for, and comes in if a frame is free or can be had; which one is up to `frame`."""

@@ -5,18 +5,15 @@ A frame is in at most one list at a time, so it costs 12 bytes, however many pol
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection, Iterator
 from typing import Final
 from weakref import WeakValueDictionary
 
 from mypy_extensions import mypyc_attr
 
-from usmd.core.consecutive import consecutive
+from usmd.core.columns import all_zero, column, count_up, fill
 
 _NONE: Final = -1
-_NO_OWNER: Final = array("I", [0])
-"""Owner of a frame of no list. Arrays of one type are compared as bytes, which is ten times as fast as by numbers."""
 
 
 class FrameLinks:
@@ -28,9 +25,9 @@ class FrameLinks:
     __slots__ = ("_list_numbers", "_lists", "following", "owner", "previous")
 
     def __init__(self, count: int) -> None:
-        self.previous = array("I", [0]) * count  # an unsigned item is stored in two thirds of the time of a signed one
-        self.following = array("I", [0]) * count
-        self.owner = array("I", [0]) * count
+        self.previous = column(count)
+        self.following = column(count)
+        self.owner = column(count)
         self._list_numbers = 0
         self._lists: WeakValueDictionary[int, _Holder] = WeakValueDictionary()
         """By number. A list is kept by the policy that uses it, and not by this."""
@@ -44,7 +41,7 @@ class FrameLinks:
 
     def in_no_list(self, frames: range) -> bool:
         """Whether none of these frames, which follow each other, is in a list."""
-        return self.owner[frames.start : frames.stop] == _NO_OWNER * len(frames)
+        return all_zero(self.owner, frames.start, frames.stop)
 
     def release(self, pfn: int) -> None:
         """Take a frame out of its list, if it is in one: a policy that forgot it there harms no other policy."""
@@ -153,17 +150,17 @@ class FrameList:
         """Put frames of no list, which follow each other, at the end in this order; raises ValueError as `append`."""
         first, end, owner = frames.start, frames.stop, self._owner
         count = end - first
-        if owner[first:end] != _NO_OWNER * count:
+        if not all_zero(owner, first, end):
             raise ValueError(f"of frames {first} to {end - 1} some are in a list already")
-        owner[first:end] = array("I", [self._number]) * count
+        fill(owner, first, end, self._number)
         last = self._last
         if last == _NONE:
             self.head = first
         else:
             self._previous[first] = last
             self._following[last] = first
-        self._previous[first + 1 : end] = consecutive("I", first, count - 1)
-        self._following[first : end - 1] = consecutive("I", first + 1, count - 1)
+        count_up(self._previous, first + 1, end, first)
+        count_up(self._following, first, end - 1, first + 1)
         self._last = end - 1
         self.length += count
 
@@ -182,7 +179,8 @@ class FrameList:
         elif pfn == self._last:
             self._last = self._previous[pfn]
         else:
-            before, after = self._previous[pfn], self._following[pfn]
+            before: int = self._previous[pfn]
+            after: int = self._following[pfn]
             self._following[before] = after
             self._previous[after] = before
 
@@ -201,11 +199,11 @@ class FrameList:
         if self._owner[pfn] != self._number:
             raise ValueError(f"frame {pfn} is not in this list")
         previous, following = self._previous, self._following
-        after = following[pfn]
+        after: int = following[pfn]
         if pfn == self.head:
             self.head = after
         else:
-            before = previous[pfn]
+            before: int = previous[pfn]
             following[before] = after
             previous[after] = before
         following[last] = pfn
@@ -223,11 +221,11 @@ class FrameList:
                     continue
                 if owner[pfn] != number:
                     raise ValueError(f"frame {pfn} is not in this list")
-                after = following[pfn]
+                after: int = following[pfn]
                 if pfn == head:
                     head = after
                 else:
-                    before = previous[pfn]
+                    before: int = previous[pfn]
                     following[before] = after
                     previous[after] = before
                 following[last] = pfn

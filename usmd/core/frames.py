@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Iterator
 from typing import Final
 
+from usmd.core.columns import wide_column
+
 FREE: Final = 0
 FILLING: Final = 1
 PRESENT: Final = 2
@@ -87,8 +89,8 @@ class FrameTable:
         self.free = count
         self.state = bytearray(count)
         self.flags = bytearray(count)
-        self.page = array("q", [NO_PAGE]) * count
-        self.slot = array("q", [NO_SLOT]) * count
+        self.page = wide_column(count, NO_PAGE)
+        self.slot = wide_column(count, NO_SLOT)
         self.filled = array("f", [0.0]) * count
         self._lowest = 0
 

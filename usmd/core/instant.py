@@ -56,8 +56,7 @@ class InstantLife(PageLife):
         """ABSENT → PRESENT for consecutive pages."""
         state = self._state
         super().zero_fill_run(region, first, count, pfn)
-        state.zero_fills.clear()
-        state.zero_pages.clear()
+        state.zero_runs.clear()
         for each in range(pfn, pfn + count):
             state.frames.flags[each] |= ZERO
 
@@ -189,7 +188,7 @@ class InstantCore(Core):
                 if kinds is not None:
                     write = next(kinds) != 0
                 chunk = chunks[page >> CHUNK_BITS]
-                entry = ABSENT if chunk is None else chunk[page & CHUNK_MASK]
+                entry: int = ABSENT if chunk is None else chunk[page & CHUNK_MASK]
                 if entry > 0:
                     if write and flags[entry - 1] & (DIRTY | ZERO) != DIRTY:
                         life.dirty(entry - 1)

@@ -80,7 +80,7 @@ class Ladder:
         `missed`: the evict policy was notified of the miss already.
         """
         chunk = region.table.chunks[page >> CHUNK_BITS]
-        entry = 0 if chunk is None else chunk[page & CHUNK_MASK]
+        entry: int = 0 if chunk is None else chunk[page & CHUNK_MASK]
         process = region.process
         counters = process.counters
         counters.faults += 1

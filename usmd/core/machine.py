@@ -264,7 +264,7 @@ class Core:
         absent: list[int] = []
         for page in range(first, first + count):
             chunk = chunks[page >> CHUNK_BITS]
-            pfn = -1 if chunk is None else chunk[page & CHUNK_MASK] - 1
+            pfn: int = -1 if chunk is None else chunk[page & CHUNK_MASK] - 1
             if pfn < 0 or states[pfn] != PRESENT:
                 absent.append(page)
             elif not absent:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
-from usmd.core.consecutive import consecutive
+from usmd.core.columns import count_up_wide
 from usmd.core.frames import (
     ALONG,
     DIRTY,
@@ -72,7 +72,7 @@ class PageLife(PageSteps):
         frames, process = state.frames, region.process
         key, end = region.first_key + first, pfn + count
         frames.take_run(pfn, count, PRESENT)
-        frames.page[pfn:end] = consecutive("q", key, count)
+        count_up_wide(frames.page, pfn, end, key)
         frames.filled[pfn:end] = array("f", [state.now]) * count
         rights = self._rights(region, first) if region.hints.ranges else NORMAL
         frames.flags[pfn:end] = bytes((DIRTY | rights,)) * count

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 from typing import Final
 
-from usmd.core.consecutive import consecutive
+from librt.vecs import vec
+from mypy_extensions import i64
+
+from usmd.core.columns import all_zero_wide, count_up_wide, wide_column
 
 CHUNK_BITS: Final = 9
 CHUNK: Final = 1 << CHUNK_BITS
 CHUNK_MASK: Final = CHUNK - 1
 _LOOKS_A_PAGE: Final = 16
 """Entries, or chunks that were never touched, that `part` looks at for each page that it may find."""
-_EMPTY: Final = array("q", [0]) * CHUNK
 
 ABSENT: Final = 0
 """Entry of a page without frame and slot. A positive entry is frame + 1; a negative one is -(slot reference) - 1."""
@@ -29,7 +30,7 @@ class PageTable:
 
     def __init__(self, page_count: int) -> None:
         self.page_count = page_count
-        self.chunks: list[array[int] | None] = [None] * ((page_count + CHUNK_MASK) >> CHUNK_BITS)
+        self.chunks: list[vec[i64] | None] = [None] * ((page_count + CHUNK_MASK) >> CHUNK_BITS)
 
     def __getitem__(self, page: int) -> int:
         chunk = self.chunks[page >> CHUNK_BITS]
@@ -40,7 +41,7 @@ class PageTable:
         if chunk is None:
             if entry == ABSENT:
                 return
-            chunk = self.chunks[page >> CHUNK_BITS] = array("q", _EMPTY)
+            chunk = self.chunks[page >> CHUNK_BITS] = wide_column(CHUNK, ABSENT)
         chunk[page & CHUNK_MASK] = entry
 
     def copy(self) -> PageTable:
@@ -53,7 +54,7 @@ class PageTable:
         """Whether all these pages are ABSENT."""
         for chunk, start, end in self._parts(first, count):
             found = self.chunks[chunk]
-            if found is not None and found[start:end] != _EMPTY[start:end]:
+            if found is not None and not all_zero_wide(found, start, end):
                 return False
         return True
 
@@ -62,8 +63,8 @@ class PageTable:
         for chunk, start, end in self._parts(first, count):
             found = self.chunks[chunk]
             if found is None:
-                found = self.chunks[chunk] = array("q", _EMPTY)
-            found[start:end] = consecutive("q", entry, end - start)
+                found = self.chunks[chunk] = wide_column(CHUNK, ABSENT)
+            count_up_wide(found, start, end, entry)
             entry += end - start
 
     @staticmethod
@@ -93,7 +94,7 @@ class PageTable:
             stop = min(end - base, CHUNK, first - base + looks)
             looks -= stop - (first - base)
             for index in range(first - base, stop):
-                entry = chunk[index]
+                entry: int = chunk[index]
                 if entry:
                     found.append((base + index, entry))
                     if len(found) == most:
@@ -116,7 +117,7 @@ class PageTable:
         chunk = self.chunks[number]
         if chunk is not None:
             chunk[page & CHUNK_MASK] = ABSENT
-            if chunk.count(ABSENT) == CHUNK:
+            if all_zero_wide(chunk, 0, CHUNK):
                 self.chunks[number] = None
 
     def entries(self, first: int = 0, count: int | None = None) -> Iterator[tuple[int, int]]:
@@ -128,6 +129,6 @@ class PageTable:
                 continue
             base = number << CHUNK_BITS
             for index in range(max(first - base, 0), min(end - base, CHUNK)):
-                entry = chunk[index]
+                entry: int = chunk[index]
                 if entry:
                     yield base + index, entry

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from usmd.core.columns import as_bytes
 from usmd.core.counters import Counters
 from usmd.core.frames import (
     DIRTY,
@@ -122,7 +123,7 @@ def pages_with_slot(core: Core, numbers: Collection[int]) -> Iterator[int]:
     """How many frames have pages that are on one of these swap devices too, of FRAMES_A_PART after FRAMES_A_PART."""
     slots = core.state.frames.slot
     for first in range(0, len(slots), FRAMES_A_PART):
-        devices = slots[first : first + FRAMES_A_PART].tobytes()[_DEVICE_BYTE :: slots.itemsize]
+        devices = as_bytes(slots[first : first + FRAMES_A_PART])[_DEVICE_BYTE::8]
         yield sum(devices.count(number) for number in numbers)
 
 

@@ -9,10 +9,12 @@ evicting = all frames; nothing pinned or unevictable is being evicted; every cou
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from usmd.core.columns import as_bytes
 from usmd.core.frames import (
     DIRTY,
     EVICTING,
@@ -103,10 +105,8 @@ class Snapshot:
     def __init__(self, core: Core) -> None:
         state, life, frames = core.state, core.life, core.state.frames
         self.free = frames.free
-        self.states = bytes(frames.state)
-        self.flags = bytes(frames.flags)
-        self.pages = frames.page[:]
-        self.slots = frames.slot[:]
+        self.states, self.flags = bytes(frames.state), bytes(frames.flags)
+        self.pages, self.slots = (array("q", as_bytes(each)) for each in (frames.page, frames.slot))
         self.filling = {pfn: _Filling(each.reference, each.region is None) for pfn, each in life.filling.items()}
         self.evicting = {pfn: each.reference for pfn, each in life.evicting.items()}
         self.writing = dict(life.writing)
@@ -115,7 +115,7 @@ class Snapshot:
         self.arriving = set(state.arriving)
         self.holds = set(state.holds)
         links = state.sampling_links
-        self.sampled = b"" if links is None else links.owner.tobytes()
+        self.sampled = b"" if links is None else as_bytes(links.owner)
         """Four bytes a frame: not 0 if its page counts as in a page table whose touches are sampled."""
         self.unevictable, self.pinned = state.unevictable, state.pinned
         self.over_budget, self.budget_total = over_budget(state, life), state.settings.deny_budget_total

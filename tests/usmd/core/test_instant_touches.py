@@ -200,7 +200,7 @@ def test_touches_between_two_misses_are_told_at_once_and_before_the_next_choice(
 
     core = core_with(Listens, frames=3)
     core.handle(Touches(1, 1, [0, 1, 0, 0, 2, 1, 3, 4, 0, 4]), 0.0)
-    assert told == [[0, 0], [1], "victim", "victim", "victim", [1]]
+    assert told == [[0, 0], [1], "victim", "victim", "victim", [2]]
     assert resident(core) == [0, 3, 4]
     assert violations(core) == []
 

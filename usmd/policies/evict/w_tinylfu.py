@@ -9,25 +9,26 @@ pages), libCacheSim does not cache at all; here the window has at least one page
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Collection, Iterator
 from itertools import islice
 from math import ceil, log
 from struct import Struct
 from typing import Final
 
-from mypy_extensions import mypyc_attr
+from librt.vecs import vec
+from mypy_extensions import i32, i64, mypyc_attr
 from xxhash import xxh64_intdigest
 
+from usmd.core.columns import column, halve
 from usmd.core.policy import NO_HINTS, EvictPolicy
 from usmd.core.view import MemoryView
 from usmd.errors import InvalidArgument
 
 _KEY = Struct("<q")
-_SEED_A, _SEED_B = 0x12345678, 0x12344321
-_MASK = (1 << 32) - 1
+_SEED_A: Final = 0x12345678
+_SEED_B: Final = 0x12344321
+_MASK: Final = (1 << 32) - 1
 _NONE_PASSED: Final[frozenset[int]] = frozenset()
-_LOWER_BITS = array("I", [_MASK >> 1]).tobytes()
 
 
 class CountingFilter:
@@ -37,42 +38,52 @@ class CountingFilter:
         per_entry = -log(error) / log(2) ** 2
         self.hashes = ceil(log(2) * per_entry)
         self.size = max(ceil(per_entry * entries), self.hashes * 2)
-        self.counters = array("I", bytes(4 * self.size))
+        self.counters = column(self.size)
 
-    def places(self, key: int) -> array[int]:
+    def places(self, key: int) -> vec[i32]:
         """The counters of a key."""
         data = _KEY.pack(key)
-        place, step = xxh64_intdigest(data, _SEED_A) & _MASK, xxh64_intdigest(data, _SEED_B) & _MASK
-        size, found = self.size, array("I")
-        for _ in range(self.hashes):
-            found.append(place % size)
+        place: i64 = xxh64_intdigest(data, _SEED_A) & _MASK
+        step: i64 = xxh64_intdigest(data, _SEED_B) & _MASK
+        size: i64 = self.size
+        found = column(self.hashes)
+        for number in range(self.hashes):
+            at: int = place % size
+            found[number] = at
             place = place + step & _MASK
         return found
 
-    def count(self, places: array[int]) -> None:
+    def count(self, places: vec[i32]) -> None:
         """Count the key with these counters once."""
         counters = self.counters
-        for place in places:
+        for each in places:
+            place: int = each
             counters[place] += 1
 
-    def estimate(self, places: array[int]) -> int:
+    def estimate(self, places: vec[i32]) -> int:
         """The estimated count of the key with these counters; too high if other keys share all ten."""
-        return min(map(self.counters.__getitem__, places))
+        counters = self.counters
+        least = _MASK
+        for each in places:
+            place: int = each
+            count: int = counters[place]
+            if count < least:
+                least = count
+        return least
 
-    def exceeds(self, places: array[int], others: array[int]) -> bool:
+    def exceeds(self, places: vec[i32], others: vec[i32]) -> bool:
         """Whether the estimate of one key exceeds that of another."""
         counters = self.counters
         estimate = self.estimate(places)
-        for place in others:  # noqa: SIM110 - `any` would cost more than the one or two steps that this usually takes
+        for each in others:  # usually one or two steps
+            place: int = each
             if counters[place] < estimate:
                 return True
         return False
 
     def halve(self) -> None:
-        """Halve all counters: as one number, of which each counter's highest bit is the lowest one of the next."""
-        halves = int.from_bytes(self.counters.tobytes(), "little") >> 1
-        halves &= int.from_bytes(_LOWER_BITS * self.size, "little")
-        self.counters = array("I", halves.to_bytes(4 * self.size, "little"))
+        """Halve all counters."""
+        halve(self.counters)
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -99,7 +110,7 @@ class WTinyLfu(EvictPolicy):
         self.filter: CountingFilter | None = None
         """Made at the first fill, so that a policy without pages takes no memory (`hint_aware` has one policy a
         class)."""
-        self.places = array("I")
+        self.places = column(0)
         """The counters of the page in each frame, so that a page is hashed once while it is in memory. Made with the
         filter."""
         self.touches = 0
@@ -119,10 +130,10 @@ class WTinyLfu(EvictPolicy):
 
     def _begin(self) -> CountingFilter:
         made = self.filter = CountingFilter(self._main_size())
-        self.places = array("I", [0]) * (made.hashes * self.memory.frame_count)
+        self.places = column(made.hashes * self.memory.frame_count)
         return made
 
-    def _places(self, pfn: int, frequencies: CountingFilter) -> array[int]:
+    def _places(self, pfn: int, frequencies: CountingFilter) -> vec[i32]:
         first = pfn * frequencies.hashes
         return self.places[first : first + frequencies.hashes]
 
@@ -132,7 +143,8 @@ class WTinyLfu(EvictPolicy):
         frequencies = self.filter or self._begin()
         places = frequencies.places(self.memory.identity(self.memory.page(pfn)))
         first = pfn * frequencies.hashes
-        self.places[first : first + frequencies.hashes] = places
+        for number in range(frequencies.hashes):
+            self.places[first + number] = places[number]
         frequencies.count(places)
 
     def page_accessed(self, pfn: int, write: bool) -> None:

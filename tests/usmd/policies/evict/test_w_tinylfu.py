@@ -110,22 +110,12 @@ def test_a_filter_counts_and_seldom_too_much():
     assert CountingFilter(1).size == 20, "each counter of a key should be its own"
 
 
-def test_a_filter_halves_each_counter_whatever_is_beside_it():
-    counts = CountingFilter(1)
-    values = [0, 1, 2, 3, (1 << 32) - 1, 0, (1 << 31) + 1, 5, 255, 256, *range(10)]
-    counts.counters[:] = type(counts.counters)("I", values)
-    counts.halve()
-    assert counts.counters.tolist() == [value // 2 for value in values]
-
-
-def test_a_page_is_hashed_once_while_it_is_in_memory():
+def test_the_counters_of_the_page_in_each_frame_are_kept():
     memory = filled()
-    policy, hashed = memory.policy, []
-    places_of = policy.filter.places
+    policy, number = memory.policy, memory.policy.filter.hashes
     for pfn in range(11):
-        hashed.append(places_of(policy.memory.page(pfn)))
-        first = pfn * policy.filter.hashes
-        assert policy.places[first : first + policy.filter.hashes] == hashed[-1]
+        places = policy.filter.places(policy.memory.page(pfn))
+        assert list(policy.places[pfn * number : (pfn + 1) * number]) == list(places)
 
 
 def test_a_policy_without_pages_has_no_filter():
