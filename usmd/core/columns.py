@@ -69,20 +69,14 @@ def count_up_wide(numbers: vec[i64], first: int, end: int, value: int) -> None:
 def all_zero(numbers: vec[i32], first: int, end: int) -> bool:
     """Whether the numbers from `first` to before `end` are all zero. Arrays of one type are compared as bytes."""
     if NATIVE:
-        for index in range(first, end):
-            if numbers[index]:
-                return False
-        return True
+        return all(numbers[index] == 0 for index in range(first, end))
     return bool(cast("Any", numbers)[first:end] == array(_CODE, [0]) * (end - first))
 
 
 def all_zero_wide(numbers: vec[i64], first: int, end: int) -> bool:
     """As `all_zero`."""
     if NATIVE:
-        for index in range(first, end):
-            if numbers[index]:
-                return False
-        return True
+        return all(numbers[index] == 0 for index in range(first, end))
     return bool(cast("Any", numbers)[first:end] == array(_WIDE, [0]) * (end - first))
 
 

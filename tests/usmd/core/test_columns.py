@@ -4,7 +4,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
-from usmd.core.columns import as_bytes, column, count_up, count_up_wide, fill, halve, wide_column
+from usmd.core.columns import (
+    all_zero,
+    all_zero_wide,
+    as_bytes,
+    column,
+    count_up,
+    count_up_wide,
+    fill,
+    halve,
+    wide_column,
+)
 
 LENGTH = 700
 MOST = (1 << 31) - 1
@@ -45,3 +55,12 @@ def test_each_number_is_halved_whatever_is_beside_it(values):
     numbers = column_of(values)
     halve(numbers)
     assert list(numbers) == [value // 2 for value in values]
+
+
+@given(part=PART, at=st.integers(0, LENGTH - 1))
+@examples(30)
+def test_a_part_is_all_zero_if_the_one_number_is_beside_it(part, at):
+    first, end = part
+    numbers, wide = column(LENGTH), wide_column(LENGTH, 0)
+    numbers[at] = wide[at] = 1
+    assert all_zero(numbers, first, end) == all_zero_wide(wide, first, end) == (not first <= at < end)
