@@ -3,13 +3,17 @@
 Each round takes the CPU time of the plug-in and then of usmd's replay, so that both run on the same machine state; the
 ratio is that of their medians. The replay runs the whole core: page table, frames, slots, counters, and the policy
 behind its guard. The plug-in is libCacheSim's cache in C with hooks in Python, which keep the order in an OrderedDict.
-It is driven by `get` from Python and, in a second line, by libCacheSim's own reader.
+It is driven by `get` from Python and, in a second line, by libCacheSim's own reader. The last lines are the wall time
+of `usmctl replay` with its default policies on a text of ten times the accesses, reading included, in one process and
+two.
 """
 
 from __future__ import annotations
 
 import statistics
 import struct
+import subprocess
+import sys
 import tempfile
 import time
 from array import array
@@ -29,6 +33,7 @@ FRAMES: Final = PAGES // 10
 SKEW: Final = 1.0
 ACCESSES: Final = 500_000
 ROUNDS: Final = 5
+IN_TEXT: Final = 10 * ACCESSES
 AIMS: Final = {
     "lru": "aim 2.0x of the plug-in driven by get",
     "s3_fifo": "aim 1,200,000/s",
@@ -37,13 +42,26 @@ AIMS: Final = {
 }
 
 
-def make_trace() -> Trace:
+def make_pages(count: int) -> list[int]:
     """Independent accesses, Zipf-distributed over the pages; the same in every run."""
     import numpy
 
     weights = 1 / numpy.arange(1, PAGES + 1) ** SKEW
-    found = numpy.random.default_rng(1).choice(PAGES, size=ACCESSES, p=weights / weights.sum())
-    return gather(cut(array("q", found.tolist())), f"zipf({SKEW})", lambda: "made")
+    found: list[int] = numpy.random.default_rng(1).choice(PAGES, size=count, p=weights / weights.sum()).tolist()
+    return found
+
+
+def make_trace() -> Trace:
+    """A trace of these."""
+    return gather(cut(array("q", make_pages(ACCESSES))), f"zipf({SKEW})", lambda: "made")
+
+
+def command(path: str, jobs: int) -> float:
+    """Seconds of `usmctl replay` on a trace."""
+    program = [sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())"]
+    start = time.perf_counter()
+    subprocess.run([*program, "replay", path, "--jobs", str(jobs)], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
 
 
 def replay(trace: Trace, evict: str) -> tuple[float, int]:
@@ -128,6 +146,12 @@ def main() -> None:
         if name != "lru":
             rounds = ROUNDS if name in AIMS else 1
             _line(name, [replay(trace, name) for _ in range(rounds)], by_get, AIMS.get(name, ""))
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder, "trace.txt"))
+        Path(path).write_text("\n".join(map(str, make_pages(IN_TEXT))) + "\n", encoding="ascii")
+        for jobs in (1, 2):
+            took = command(path, jobs)
+            print(f"  usmctl replay, {IN_TEXT:,} accesses, four policies, --jobs {jobs}: {took:.1f} s   aim 60")
 
 
 def _line(name: str, found: list[tuple[float, int]], reference: float, aim: str) -> None:
