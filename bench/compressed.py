@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -37,23 +37,25 @@ ROUNDS: Final = 5
 TRAINING: Final = 1000
 """Pages that a dictionary is made of."""
 DICTIONARY: Final = 16 << 10
-READS: Final = 2000
+RECORDS: Final = 60_000
+NUMBERS: Final = 1 << 19
+KEYS: Final = 40_000
 _SEED: Final = 11
 _MAPPING: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) rw-p \S+ 00:00 0 +(\[heap\])?$")
 _JSON: Final = """
 import json, random
 generator = random.Random(5)
 words = "alpha bravo charlie delta echo foxtrot golf hotel india juliet kilo lima mike november".split()
-kept = [json.loads(json.dumps({
-    "id": number, "user": f"user{generator.randrange(99999)}", "at": 1.7e9 + number * 0.25,
+kept = [json.loads(json.dumps({{
+    "id": number, "user": f"user{{generator.randrange(99999)}}", "at": 1.7e9 + number * 0.25,
     "tags": generator.sample(words, 3), "text": " ".join(generator.choices(words, k=12)),
     "score": generator.random(), "active": generator.random() < 0.3,
-})) for number in range(60_000)]
+}})) for number in range({count})]
 """
 _NUMPY: Final = """
 import numpy
 generator = numpy.random.default_rng(5)
-count = 1 << 19
+count = {count}
 kept = [
     numpy.sort(generator.integers(0, 1 << 32, count)),
     numpy.round(numpy.cumsum(generator.normal(0, 0.05, count)) + 100, 2),
@@ -114,7 +116,7 @@ def python(program: str) -> Iterator[int]:
 
 
 @contextmanager
-def redis(keys: int = 40_000) -> Iterator[int]:
+def redis(keys: int) -> Iterator[int]:
     """A redis-server with records as JSON, and hashes. Raises NoRedisError."""
     generator = random.Random(_SEED)
     with (
@@ -213,11 +215,20 @@ def device_beside_decompression(pages: Sequence[bytes]) -> tuple[float, float]:
     return read, alone
 
 
+def heaps() -> dict[str, AbstractContextManager[int]]:
+    """Programs with heaps, by name; each yields its process number."""
+    return {
+        "JSON heap": python(_JSON.format(count=RECORDS)),
+        "NumPy heap": python(_NUMPY.format(count=NUMBERS)),
+        "Redis heap": redis(KEYS),
+    }
+
+
 def main() -> None:
     """Print a line for each heap and method, and one for the device."""
     print(f"compression of single pages of {PAGE} bytes: {PAGES} of each heap, median of {ROUNDS} alternating rounds")
     print(f"  zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}, lz4 {lz4.library_version_string()}")
-    for name, heap in (("JSON heap", python(_JSON)), ("NumPy heap", python(_NUMPY)), ("Redis heap", redis())):
+    for name, heap in heaps().items():
         try:
             with heap as process:
                 found = heap_of(process, PAGES + TRAINING)

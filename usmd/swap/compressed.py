@@ -8,8 +8,7 @@ that of the uncompressed page, so a flipped bit in the compressed bytes is DataL
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, TypeVar
 
 import zstandard
@@ -30,22 +29,14 @@ SLAB_PAGES: Final = 8
 """Size of a slab in pages."""
 LEVEL: Final = 1
 """Of zstd: higher ones take longer and save little (`python -m bench compressed`)."""
-_SPARE: Final = 8
-"""Compressors and decompressors kept for later jobs; only one job at a time uses each."""
 
 
-@contextmanager
-def _borrowed(spare: list[_T], make: Callable[[], _T]) -> Iterator[_T]:
-    """A tool for one job: a spare one, else a new one."""
+def _spare(tools: list[_T], make: Callable[[], _T]) -> _T:
+    """A tool that no other job uses: one that an earlier job gave back, else a new one."""
     try:
-        tool = spare.pop()
+        return tools.pop()
     except IndexError:
-        tool = make()
-    try:
-        yield tool
-    finally:
-        if len(spare) < _SPARE:
-            spare.append(tool)
+        return make()
 
 
 class CompressedSwapDevice(SwapDevice):
@@ -77,27 +68,29 @@ class CompressedSwapDevice(SwapDevice):
 
     def _store(self, batch: Sequence[SlotIO]) -> Results:
         results: Results = []
-        with _borrowed(self._compressors, lambda: zstandard.ZstdCompressor(LEVEL)) as compressor:
-            for entry in batch:
-                data = compressor.compress(entry.buffer)
-                with self._lock:
-                    self._chunks.remove(entry.slot)
-                    kept = len(data) <= self._most and self._chunks.put(entry.slot, data)
-                results.append(None if kept else self._refusal(entry.slot, len(data)))
+        compressor = _spare(self._compressors, lambda: zstandard.ZstdCompressor(LEVEL))
+        for entry in batch:
+            data = compressor.compress(entry.buffer)
+            with self._lock:
+                self._chunks.remove(entry.slot)
+                kept = len(data) <= self._most and self._chunks.put(entry.slot, data)
+            results.append(None if kept else self._refusal(entry.slot, len(data)))
+        self._compressors.append(compressor)
         return results
 
     def _fetch(self, batch: Sequence[SlotIO]) -> Results:
         results: Results = []
-        with _borrowed(self._decompressors, zstandard.ZstdDecompressor) as decompressor:
-            for entry in batch:
-                with self._lock:
-                    data = self._chunks.get(entry.slot)
-                try:
-                    entry.buffer[:] = decompressor.decompress(data, max_output_size=self.page_size)
-                except (zstandard.ZstdError, ValueError) as error:  # ValueError: not the size of a page
-                    results.append(self._lost(entry.slot, f"its bytes cannot be decompressed ({error})"))
-                else:
-                    results.append(None)
+        decompressor = _spare(self._decompressors, zstandard.ZstdDecompressor)
+        for entry in batch:
+            with self._lock:
+                data = self._chunks.get(entry.slot)
+            try:
+                entry.buffer[:] = decompressor.decompress(data, max_output_size=self.page_size)
+            except (zstandard.ZstdError, ValueError) as error:  # ValueError: not the size of a page
+                results.append(self._lost(entry.slot, f"its bytes cannot be decompressed ({error})"))
+            else:
+                results.append(None)
+        self._decompressors.append(decompressor)
         return results
 
     def _fetch_now(self, batch: Sequence[SlotIO]) -> Results | None:
