@@ -1,4 +1,4 @@
-"""A mirror of a real Redis and memory: whatever befalls the server, pages come back, and it gets into step by itself."""
+"""A mirror of a real Redis and memory: whatever befalls the server, pages come back, and the parts get into step."""
 
 import random
 
