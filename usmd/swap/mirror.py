@@ -85,6 +85,7 @@ class MirrorSwapDevice(SwapDevice):
     ) -> None:
         slots = min(far.slots, local.slots)
         super().__init__(number=number, name=name, path=local.path, slots=slots, page_size=local.page_size)
+        self.patience = max(far.patience, local.patience)
         self._far = far
         self._local = local
         self._late = late

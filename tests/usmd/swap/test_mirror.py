@@ -10,12 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.examples import examples
+from tests.support.failing_device import FailingDevice
 from tests.support.mirrors import NEVER_LATE, PAGE, SLOTS, Mirror, into, mirror, out, types_of
 from tests.support.waiting import wait_equal, wait_until
 from usmd.errors import ConfigError, DataLoss, NoRoom, Refused, SwapDeviceError, SwapIOError
 from usmd.swap import reachable
 from usmd.swap.memory import MemoryKind
-from usmd.swap.mirror import MirrorKind
+from usmd.swap.mirror import MirrorKind, MirrorSwapDevice
 from usmd.swap.open import open_devices, parse_swap_spec
 
 A, B = bytes([65]) * PAGE, bytes([66]) * PAGE
@@ -161,6 +162,14 @@ def test_a_page_that_neither_returns_is_lost_only_if_both_have_lost_it(quick, fa
     (found,) = quick.device.read([into(entry)])
     assert type(found) is error
     assert "swap device m, slot 1: neither part of the mirror" in str(found)
+
+
+def test_its_pages_are_tried_as_long_as_those_of_the_more_patient_part():
+    far, local = FailingDevice("far"), FailingDevice("local")
+    far.patience = 10.0
+    device = MirrorSwapDevice(number=0, name="m", far=far, local=local)
+    assert device.patience == 10.0
+    device.close()
 
 
 def test_a_page_that_the_local_part_alone_had_and_lost_is_data_loss(monkeypatch):
