@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "extending.md"
 SECTIONS = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE))
 DEVICE, HINT_KEY = "A swap device", "A hint key"
 COPIED = (
-    "usmd", "lib_usm", "usm_wire", "proto", "docs", "tools", "tests/support", "tests/usmd/swap",
+    "usmd", "lib_usm", "usm_wire", "proto", "docs", "tools", "bench", "tests/support", "tests/usmd/swap",
     "tests/usmd/core/test_hints.py", "tests/usmd/server/test_hint_messages.py", "tests/contracts/test_swap_devices.py",
     "pyproject.toml",
 )  # fmt: skip
