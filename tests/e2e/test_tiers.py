@@ -7,17 +7,17 @@ from tests.support.daemon import running_daemon
 from tests.support.waiting import wait_until
 
 PAGE = 4096
-PAGES = 1024
+PAGES = 512
 TIERS = """
 [memory]
 demotion_rate = "64MiB"
 [[swap]]
 kind = "compressed"
-size = "512KiB"
+size = "256KiB"
 name = "zip"
 [[swap]]
 kind = "file"
-size = "1MiB"
+size = "512KiB"
 path = "{folder}/disk"
 name = "disk"
 [[swap]]
