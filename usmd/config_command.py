@@ -206,6 +206,8 @@ def _text(value: object) -> str:
     """A value as TOML has it; - for one that is not set."""
     if value is None:
         return "-"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{name} = {_text(each)}' for name, each in value.items())}}}"
     return to_json(value) if isinstance(value, str | bool | list) else str(value)
 
 

@@ -29,6 +29,8 @@ def lines_of(text: str) -> dict[str, int]:
             if header[1] == "[[":
                 counts[table] = counts.get(table, -1) + 1
                 table = f"{table}[{counts[table]}]"
+            else:
+                table = _in_array(table, counts)
             found.setdefault(table, number)
         elif (key := _KEY.match(line)) is not None:
             name = _name(key[1])
@@ -44,6 +46,14 @@ def line_of(key: str, lines: dict[str, int]) -> int | None:
             return lines[key]
         key = key[: max(key.rfind("."), key.rfind("["), 0)]
     return None
+
+
+def _in_array(table: str, counts: dict[str, int]) -> str:
+    """The table of a header such as `[swap.far]`, which is within the last table of its array: `swap[1].far`."""
+    for array, last in counts.items():
+        if table.startswith(f"{array}."):
+            return f"{array}[{last}]{table[len(array) :]}"
+    return table
 
 
 def _name(text: str) -> str:

@@ -71,3 +71,15 @@ def test_what_cannot_be_shown_is_all_mistakes_and_exit_code_2(path):
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith("usmd: memory.size: ")
     assert len(done.stderr.splitlines()) == 2
+
+
+def test_a_device_within_another_is_shown_as_a_table_with_its_place_and_a_mistake_in_it_on_its_line(path):
+    text = '[[swap]]\nkind = "mirror"\n[swap.far]\nkind = "memory"\nsize = "8MiB"\n[swap.local]\nkind = "memory"\n'
+    path.write_text(f'{text}size = "4MiB"\n')
+    lines = [line.split(None, 1) for line in run("show", "--config", str(path)).stdout.splitlines()]
+    (local,) = [rest for key, rest in lines if key == "swap[0].local"]
+    assert local == f'{{kind = "memory", size = "4MiB"}}  {path}:6'
+    path.write_text(f'{text}sise = "4MiB"\n')
+    done = run("check", str(path))
+    assert done.exit_code == 2
+    assert f"{path}:8: swap[0].local: sise is not a key; did you mean size?" in done.stdout

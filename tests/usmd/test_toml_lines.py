@@ -53,3 +53,14 @@ def test_a_key_is_on_its_line_and_one_that_is_missing_on_that_of_its_table(key, 
 def test_text_of_several_lines_has_no_keys_and_nothing_is_found_in_nothing():
     assert 7 not in lines_of(TEXT).values()
     assert lines_of("") == {}
+
+
+def test_a_table_within_one_of_an_array_is_that_of_the_last_one():
+    text = (
+        '[[swap]]\nkind = "memory"\n[[swap]]\nkind = "mirror"\n[swap.far]\nsize = "1MiB"\n[swap.local]\n[other.far]\n'
+    )
+    lines = lines_of(text)
+    assert line_of("swap[1].far.size", lines) == 6
+    assert line_of("swap[1].local.size", lines) == 7
+    assert line_of("other.far", lines) == 8
+    assert line_of("swap[0].far", lines) == 1
