@@ -55,7 +55,7 @@ class CompressedSwapDevice(SwapDevice):
             )
         except SwapDeviceError as error:
             raise SwapDeviceError(f"swap device {name}: {error}; make the device smaller, or use a file") from error
-        self._lock = threading.Lock()
+        self._chunks_lock = threading.Lock()
         self._compressors: list[zstandard.ZstdCompressor] = []
         self._decompressors: list[zstandard.ZstdDecompressor] = []
         super().__init__(number=number, name=name, path=None, slots=self._chunks.keys, page_size=page_size)
@@ -71,7 +71,7 @@ class CompressedSwapDevice(SwapDevice):
         compressor = _spare(self._compressors, lambda: zstandard.ZstdCompressor(LEVEL))
         for entry in batch:
             data = compressor.compress(entry.buffer)
-            with self._lock:
+            with self._chunks_lock:
                 self._chunks.remove(entry.slot)
                 kept = len(data) <= self._most and self._chunks.put(entry.slot, data)
             results.append(None if kept else self._refusal(entry.slot, len(data)))
@@ -82,7 +82,7 @@ class CompressedSwapDevice(SwapDevice):
         results: Results = []
         decompressor = _spare(self._decompressors, zstandard.ZstdDecompressor)
         for entry in batch:
-            with self._lock:
+            with self._chunks_lock:
                 data = self._chunks.get(entry.slot)
             try:
                 entry.buffer[:] = decompressor.decompress(data, max_output_size=self.page_size)
@@ -97,7 +97,7 @@ class CompressedSwapDevice(SwapDevice):
         return self._fetch(batch)
 
     def _release(self, slots: Sequence[int]) -> None:
-        with self._lock:
+        with self._chunks_lock:
             for slot in slots:
                 self._chunks.remove(slot)
 
