@@ -72,8 +72,8 @@ class SwapDevice(ABC):
                 f"swap device {name}: no memory for the checksums of {slots} slots, 8 bytes each ({error}); "
                 "make the device smaller"
             ) from error
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
+        self._jobs_lock = threading.Lock()
+        self._no_jobs = threading.Condition(self._jobs_lock)
         self._jobs = 0
         self._closed = False
 
@@ -165,12 +165,12 @@ class SwapDevice(ABC):
 
         Later writes and reads answer SwapIOError. Raises SwapIOError if something cannot be freed.
         """
-        with self._lock:
+        with self._jobs_lock:
             if self._closed:
                 return
             self._closed = True
             while self._jobs:
-                self._idle.wait()
+                self._no_jobs.wait()
         self._close()
 
     @abstractmethod
@@ -218,16 +218,16 @@ class SwapDevice(ABC):
                 )
 
     def _enter(self) -> bool:
-        with self._lock:
+        with self._jobs_lock:
             if not self._closed:
                 self._jobs += 1
             return not self._closed
 
     def _leave(self) -> None:
-        with self._lock:
+        with self._jobs_lock:
             self._jobs -= 1
             if self._closed and not self._jobs:
-                self._idle.notify_all()
+                self._no_jobs.notify_all()
 
     def _all_closed(self, batch: Sequence[SlotIO]) -> Results:
         return [SwapIOError(f"{self._at(entry.slot)}: the device is closed") for entry in batch]
