@@ -19,7 +19,7 @@ size = "4MiB"
 name = "far"
 keyspace = "test"
 password_file = "{folder}/password"
-timeout = 0.2
+timeout = {timeout}
 lease = 1.0
 [[swap]]
 kind = "memory"
@@ -39,8 +39,8 @@ def server(tmp_path):
     server.close()
 
 
-def serve(folder, server, mechanism):
-    config = CONFIG.format(url=server.url, folder=folder)
+def serve(folder, server, mechanism, timeout=20.0):
+    config = CONFIG.format(url=server.url, folder=folder, timeout=timeout)
     return running_daemon(folder, "--memory", "512KiB", config=config, mechanism=mechanism)
 
 
@@ -61,16 +61,16 @@ def test_pages_go_to_the_server_and_come_back_and_operators_see_it(tmp_path, ser
     if mechanism == "userfaultfd":
         require_real_memory()
     with serve(tmp_path, server, mechanism) as daemon, lib_usm.connect(daemon.address) as client:
-        region = client.mmap(3 * FRAMES * PAGE)
+        region = client.mmap(2 * FRAMES * PAGE)
         for turn in range(2):
-            for number in range(3 * FRAMES):
+            for number in range(2 * FRAMES):
                 region.write(number * PAGE, page(number, turn))
-            assert all(region.read(number * PAGE, PAGE) == page(number, turn) for number in range(3 * FRAMES))
+            assert all(region.read(number * PAGE, PAGE) == page(number, turn) for number in range(2 * FRAMES))
         found = device(daemon)
         assert (found.kind, found.path, found.errors) == ("redis", server.url, 0)
         assert found.capacity_bytes == 4 << 20
         assert used(found) * PAGE <= found.held_bytes < 2 * used(found) * PAGE
-        assert used(found) > FRAMES
+        assert used(found) > FRAMES // 2
         assert used(device(daemon, "near")) == 0
         region.close()
         wait_until(lambda: device(daemon).held_bytes == 0, "the server has no page any more")
@@ -80,7 +80,7 @@ def test_pages_go_to_the_server_and_come_back_and_operators_see_it(tmp_path, ser
 
 
 def test_a_page_waits_for_a_server_that_is_stopped_and_one_that_was_killed_costs_only_its_own_pages(tmp_path, server):
-    with serve(tmp_path, server, "simulated") as daemon, lib_usm.connect(daemon.address) as client:
+    with serve(tmp_path, server, "simulated", timeout=0.5) as daemon, lib_usm.connect(daemon.address) as client:
         near = client.mmap(FRAMES * PAGE)
         client.usm_hint(near, "SWAP=near")
         far = client.mmap(2 * FRAMES * PAGE)

@@ -23,8 +23,8 @@ from usmd.swap.remote.kind import RedisKind
 PAGE = 4096
 PROGRAM = "redis-server"
 QUIET = ("--save", "", "--appendonly", "no", "--daemonize", "no", "--maxclients", "200", "--loglevel", "warning")
-QUICK = {"timeout": 1.0, "lease": 0.6, "expire": 60.0}
-"""Settings of a device that notices everything within a fraction of a second."""
+QUICK = {"timeout": 20.0, "lease": 0.6, "expire": 60.0}
+"""Settings of a device that soon notices what its servers say, and waits for a busy machine."""
 
 
 def require_redis():

@@ -13,7 +13,7 @@ SLOTS = 16_384
 EXTENT = 63
 EXTENTS = 24
 FLAGS = (
-    "--cluster-enabled", "yes", "--cluster-node-timeout", "400", "--cluster-require-full-coverage", "no",
+    "--cluster-enabled", "yes", "--cluster-node-timeout", "1500", "--cluster-require-full-coverage", "no",
     "--cluster-replica-validity-factor", "0", "--repl-diskless-sync-delay", "0",
 )  # fmt: skip
 
@@ -75,7 +75,7 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture
 def device(cluster):
-    found = open_redis(cluster.url, slots=EXTENTS * EXTENT, timeout=0.5, lease=2.0)
+    found = open_redis(cluster.url, slots=EXTENTS * EXTENT, timeout=1.0, lease=3.0)
     yield found
     found.close()
 
@@ -96,7 +96,7 @@ def test_extents_are_spread_over_the_primaries_and_deleted_everywhere(cluster, d
 
 def test_a_second_daemon_and_an_evicting_node_are_refused(cluster, device):
     with pytest.raises(SwapDeviceError, match="the keyspace test is owned by usmd"):
-        open_redis(cluster.url, lease=2.0)
+        open_redis(cluster.url, lease=3.0)
     cluster.nodes[2].client.config_set("maxmemory-policy", "allkeys-random")
     try:
         with pytest.raises(SwapDeviceError, match="allkeys-random"):
@@ -143,13 +143,36 @@ def test_pages_are_right_at_every_step_of_a_slot_that_moves(cluster, device):
     assert cluster.keys(source) == []
 
 
+def owned_by(cluster, node):
+    """The extents of a node."""
+    return {int(key.split(b"}")[0].rpartition(b".")[2]) for key in cluster.keys(node)}
+
+
+def test_while_a_node_is_stopped_its_pages_alone_wait_and_no_byte_is_wrong(cluster, device):
+    entries = one_an_extent()
+    device.write(entries)
+    theirs = owned_by(cluster, cluster.nodes[1])
+    assert 0 < len(theirs) < EXTENTS
+    wait_until(lambda: owned_by(cluster, cluster.nodes[4]) == theirs, "the replica has the extents")
+    cluster.nodes[1].stop()
+    try:
+        found = read_back(device, entries)
+    finally:
+        cluster.nodes[1].go_on()
+    assert {found[extent] for extent in range(EXTENTS) if extent not in theirs} == {None}
+    assert {found[extent] for extent in theirs} == {SwapIOError}
+    wait_equal(lambda: read_back(device, entries), [None] * EXTENTS, "it goes on, or its replica has taken over")
+    wait_equal(lambda: types_of(device.write(one_an_extent(2))), [None] * EXTENTS, "pages are written again")
+    assert read_back(device, one_an_extent(2)) == [None] * EXTENTS
+
+
 def test_while_a_replica_takes_over_its_pages_alone_wait_and_no_byte_is_wrong(cluster, device):
     entries = one_an_extent()
     device.write(entries)
     primary, replica = cluster.nodes[2], cluster.nodes[5]
-    theirs = {int(key.split(b"}")[0].rpartition(b".")[2]) for key in cluster.keys(primary)}
+    theirs = owned_by(cluster, primary)
     assert 0 < len(theirs) < EXTENTS
-    wait_until(lambda: len(cluster.keys(replica)) == len(theirs), "the replica has the extents")
+    wait_until(lambda: owned_by(cluster, replica) == theirs, "the replica has the extents")
     primary.kill()
     found = read_back(device, entries)
     assert {found[extent] for extent in range(EXTENTS) if extent not in theirs} == {None}

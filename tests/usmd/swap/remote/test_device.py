@@ -103,7 +103,7 @@ def test_a_killed_server_loses_its_pages_and_is_used_again_once_it_runs(server, 
 
 
 def test_a_stopped_server_holds_up_a_job_for_the_timeout_and_then_none(server, open_device):
-    device = open_device(timeout=0.1)
+    device = open_device(timeout=0.4)
     device.write(entries(10))
     server.stop()
     try:
@@ -118,7 +118,7 @@ def test_a_stopped_server_holds_up_a_job_for_the_timeout_and_then_none(server, o
 
 
 def test_a_write_that_comes_late_does_not_overwrite_the_page_that_has_its_slot_now(server, open_device):
-    device = open_device(timeout=0.1)
+    device = open_device(timeout=0.4)
     device.write(entries(5))
     (before,) = [key for key in server.names() if not key.endswith(b":owner")]
     server.stop()
@@ -193,10 +193,10 @@ def test_nothing_is_written_while_the_server_may_evict(server, open_device):
 
 
 def test_a_second_daemon_on_the_keyspace_is_refused_and_the_first_goes_on(server, open_device):
-    device = open_device(lease=0.2)
+    device = open_device(lease=2.0)
     device.write(entries(3))
     with pytest.raises(SwapDeviceError, match="the keyspace test is owned by usmd with process number"):
-        open_device(lease=0.2)
+        open_device(lease=2.0)
     assert read_back(device, entries(3)) == [None] * 3
     assert device.write([out(3)]) == [None]
 

@@ -139,7 +139,7 @@ def watched(tmp_path):
         settings = tmp_path / "sentinel.conf"
         settings.write_text(
             f"sentinel monitor far 127.0.0.1 {primary.port} 1\n"
-            "sentinel down-after-milliseconds far 200\nsentinel failover-timeout far 1000\n"
+            "sentinel down-after-milliseconds far 1000\nsentinel failover-timeout far 3000\n"
         )
         sentinel = RedisServer(tmp_path / "sentinel", config=settings, port=free_port())
         stack.callback(sentinel.close)
@@ -149,7 +149,7 @@ def watched(tmp_path):
 def test_a_failover_by_sentinel_keeps_what_the_replica_has_and_no_byte_is_wrong(watched):
     primary, replica, sentinel = watched
     wait_until(lambda: sentinel.client.execute_command("SENTINEL", "REPLICAS", "far"), "the replica is known")
-    device = open_redis(f"redis+sentinel://127.0.0.1:{sentinel.port}/far", timeout=0.5)
+    device = open_redis(f"redis+sentinel://127.0.0.1:{sentinel.port}/far", timeout=1.0)
     try:
         kept, lost = [out(slot) for slot in range(5)], [out(slot, 2) for slot in range(5, 8)]
         assert device.write(kept) == [None] * 5
