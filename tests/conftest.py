@@ -1,4 +1,4 @@
-"""For all tests: sets up hypothesis, delays and patience, and restores the table of policies after each test."""
+"""For all tests: sets up hypothesis, delays and patience; after each test checks cores and restores the policies."""
 
 import gc
 import signal
@@ -7,7 +7,8 @@ import pytest
 
 pytest.register_assert_rewrite("tests.support")  # a failed assertion there shows its values too
 
-from tests.support import delays, examples, first_run, kernel_swap, patience  # noqa: E402 - what follows is rewritten
+# What follows is rewritten.
+from tests.support import delays, examples, first_run, kernel_swap, patience, shell  # noqa: E402
 from usmd.policies import registry  # noqa: E402
 
 assert examples.FACTOR >= 0  # importing it sets up hypothesis
@@ -34,6 +35,17 @@ def pytest_collection():
         gc.collect()
         gc.freeze()  # tests collect garbage often
         gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call():
+    """Check what cores are like at the end of a test."""
+    try:
+        result = yield
+        shell.check_at_the_end()
+        return result
+    finally:
+        shell.forget()
 
 
 def pytest_runtest_teardown():

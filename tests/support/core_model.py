@@ -58,6 +58,7 @@ class CoreModel(RuleBasedStateMachine):
                 **self.more_settings,
             )
         )
+        self.shell.every_event = 200
         self.shell.hold_go_on = pages_an_event is not None
         self.shell.on_store = self.stored
         self.model: dict[tuple[int, int], list[bytes]] = {}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.shell import PAGE, Shell, make_core
+from tests.support.shell import PAGE, Shell, check_at_the_end, make_core
 from usmd.core import events
 from usmd.core.glance import disagreement
 
@@ -45,5 +45,15 @@ def test_counters_agree_while_pages_are_on_their_way_and_after_their_session_has
     ],
 )
 def test_what_does_not_agree_is_said_in_words(shell, spoil, said):
+    shell.check = False
     spoil(shell.core)
     assert said in disagreement(shell.core.state, shell.core.life)
+
+
+def test_what_the_last_events_of_a_test_did_is_looked_at_when_it_ends(shell):
+    shell.every_event = 0
+    shell.tick()
+    shell.core.state.dying_frames = 1
+    with pytest.raises(AssertionError, match="3 frames are in use, and 4 belong"):
+        check_at_the_end()
+    shell.check = False
