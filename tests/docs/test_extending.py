@@ -81,7 +81,7 @@ def copy(tmp_path):
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / name, target)  # with what is compiled already
         else:
             shutil.copy(ROOT / name, target)
     return root

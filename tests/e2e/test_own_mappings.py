@@ -30,22 +30,34 @@ def run(program, *arguments):
     return run_forked(run_script, str(program), list(arguments), environ=environment(), seconds=120)
 
 
-@pytest.mark.parametrize(("scenario", "sampling"), [*((each, "16") for each in SCENARIOS), ("everything", '"off"')])
-def test_what_a_client_did_not_give_away_keeps_its_bytes_and_usmd_and_others_go_on(tmp_path, scenario, sampling):
-    config = f"[memory]\nsampling = {sampling}\n"
+@pytest.fixture(scope="module")
+def served(request, tmp_path_factory):
+    """A daemon that samples touches or not, and its bystander."""
+    require_real_memory()
+    folder = tmp_path_factory.mktemp("usmd")
+    config = f"[memory]\nsampling = {request.param}\n"
     with (
-        real_daemon(tmp_path, swap=f"file:{tmp_path / 'swap'}:8MiB", config=config) as daemon,
+        real_daemon(folder, swap=f"file:{folder / 'swap'}:8MiB", config=config) as daemon,
         told_clients(daemon.address, "other") as (other,),
     ):
-        bystander = Bystander(daemon, other)
-        done = run(REMAPPING, daemon.address, scenario, "1")
-        assert (done.returncode, done.stdout) == (0, "done\n"), (done.stderr, daemon.events("swap_error"))
-        bystander.wait_alone()
-        bystander.check()
-        counters = daemon.counters()
-        assert min(counters[key] for key in ("swap_outs", "swap_ins", "protect_faults")) > 0
-        assert [counters[key] for key in ("swap_read_errors", "swap_write_errors")] == [0, 0]
-        daemon.never("userfaultfd_refused")
+        yield daemon, Bystander(daemon, other)
+
+
+@pytest.mark.parametrize(
+    ("served", "scenario"), [*(("16", each) for each in SCENARIOS), ('"off"', "everything")], indirect=["served"]
+)
+def test_what_a_client_did_not_give_away_keeps_its_bytes_and_usmd_and_others_go_on(served, scenario):
+    daemon, bystander = served
+    before = daemon.counters()
+    done = run(REMAPPING, daemon.address, scenario, "1")
+    assert (done.returncode, done.stdout) == (0, "done\n"), (done.stderr, daemon.events("swap_error"))
+    bystander.wait_alone()
+    bystander.check()
+    counters = daemon.counters()
+    assert min(counters[key] - before[key] for key in ("swap_outs", "swap_ins", "protect_faults")) > 0
+    assert [counters[key] for key in ("swap_read_errors", "swap_write_errors")] == [0, 0]
+    daemon.never("userfaultfd_refused")
+    daemon.validate()
 
 
 def test_a_forked_child_is_refused_ends_cleanly_and_costs_its_parent_no_byte(tmp_path):

@@ -16,7 +16,7 @@ from usmd.lab.event_records import MARK, End, read_header, read_record
 from usmd.lab.event_replay import Replay
 from usmd.policies import registry
 from usmd.server import event_log
-from usmd.server.event_log import BEFORE, CHUNK, LAST_EVENTS, MAX_CHUNKS, EventLog, write_last_events
+from usmd.server.event_log import BEFORE, CHUNK, LAST_EVENTS, EventLog, write_last_events
 
 SETTINGS = CoreSettings(frames=8, page_size=16, deny_budget=4, deny_budget_total=4)
 DEVICES = [DeviceInfo("swap0", 8)]
@@ -87,9 +87,10 @@ def test_a_disk_that_is_slower_than_the_events_ends_the_log_and_holds_nothing_up
         return write(descriptor, data)
 
     monkeypatch.setattr(event_log.os, "write", slow)
+    monkeypatch.setattr(event_log, "MAX_CHUNKS", 8)
     made, core = begin(path, limit=1 << 40)
     now = 0.0
-    while not logged and now < 2 * MAX_CHUNKS * EVENTS_A_CHUNK:
+    while not logged and now < 2 * 8 * EVENTS_A_CHUNK:
         made.handle(core, events.Tick(), now)
         now += 1.0
     assert logged[0]["why"] == "the disk is slower than the events"
