@@ -95,8 +95,7 @@ def test_what_is_found_at_its_end_that_it_did_not_make_is_left_alone(path):
         leave_socket(lock.place())
         leave_socket(lock.place(".identity"))
         lock.made()
-        path.unlink()
-        path.with_name("keeps the inode in use").touch()
+        path.rename(path.with_name("keeps the inode in use"))
         leave_socket(path)
         leave_socket(f"{path}.memory")
     assert names(path) == ["keeps the inode in use", "usmd.sock", "usmd.sock.memory"]
