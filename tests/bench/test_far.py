@@ -9,7 +9,7 @@ from tests.support.redis_servers import require_redis
 
 @pytest.fixture
 def few(monkeypatch):
-    for name, value in (("PAGES", 630), ("ROUNDS", 2), ("CALLS", 3)):
+    for name, value in (("PAGES", 630), ("BESIDE", 126), ("ROUNDS", 2), ("CALLS", 3)):
         monkeypatch.setattr(far, name, value)
 
 
@@ -17,11 +17,16 @@ def test_every_contest_has_a_line_and_the_server_s_memory_too(few, capsys):
     require_redis()
     far.main()
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("  ")[0] for line in lines[1:-1]] == [
+    assert [line.split("  ")[0] for line in lines[1:6]] == [
         "swap-in of a page", "16 neighbours", "32 pages at random, read", "32 pages at random, written",
         "32 neighbours, written",
     ]  # fmt: skip
-    assert lines[-1].startswith("memory of the server beyond the pages: ")
+    assert lines[6].startswith("memory of the server beyond the pages: ")
+    beside = [line.split("  ")[0] for line in lines[8:]]
+    assert beside[0] == "reads of a device, us"
+    assert [name for name in beside[1:] if not name.startswith("file, direct")] == [
+        "compressed", "file, page cache", "redis, Unix socket", "redis, TCP on loopback"
+    ]  # fmt: skip
 
 
 def test_a_page_that_comes_back_different_ends_the_bench(few, monkeypatch):
