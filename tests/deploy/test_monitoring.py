@@ -40,8 +40,11 @@ def as_rule(expression):
 @pytest.fixture(scope="module")
 def labels(tmp_path_factory):
     """Each sample's name, and the values of its labels, of a daemon whose memory has been short."""
-    config = '[[policy.rules]]\nname = "app"\nmemory_max = "128KiB"\nmemory_min = "128KiB"\n'
+    numbers = "max_regions = 9\nmax_hint_ranges = 9\nmax_faults = 9\nmemory_weight = 90\n"
+    config = '[[policy.rules]]\nname = "app"\nmemory_max = "128KiB"\nmemory_min = "128KiB"\nswap_max = "64MiB"\n'
+    config += f'deny_budget = "5%"\n{numbers}'
     config += f'[[policy.users]]\nuid = {os.getuid()}\nmemory_max = "160KiB"\nswap_max = "64MiB"\nmemory_min = "4KiB"\n'
+    config += f"max_sessions = 4\n{numbers}"
     with (
         running_daemon(tmp_path_factory.mktemp("monitored"), "--memory", "256KiB", config=config) as daemon,
         lib_usm.connect(daemon.address, name="app") as client,
@@ -128,7 +131,7 @@ def test_promtool_takes_the_rules_and_the_expressions_of_all_panels(tmp_path):
     promtool("check", "rules", str(DEPLOY / "usmd-alerts.yml"), str(path))
 
 
-def test_alerts_that_compare_two_metrics_fire(tmp_path):
+def test_alerts_of_more_than_a_comparison_with_a_number_fire(tmp_path):
     def series(text, values):
         at = 'job="usmd", instance="a"'
         return {"series": f"{text[:-1]}, {at}}}" if text.endswith("}") else f"{text}{{{at}}}", "values": values}
@@ -156,6 +159,12 @@ def test_alerts_that_compare_two_metrics_fire(tmp_path):
             series('usmd_loop_lag_seconds_bucket{le="+Inf"}', "0+100x20"),
         ],
         "UsmdDown": [series("up", "0x20")],
+        "UsmdFaultsLimited": [series('usmd_process_faults_limited{process="1", name="a", uid="0"}', "1 1 0 1 1x20")],
+        "UsmdClientsFrozen": [
+            series('usmd_process_frozen{process="1", name="a", uid="0"}', "1x20"),
+            series('usmd_process_frozen{process="other", name="", uid=""}', "2x20"),
+        ],
+        "UsmdSwapRetirementStands": [series('usmd_swap_retiring_pages{device="a"}', "20x5 15x40")],
     }  # fmt: skip
     tests = [
         {

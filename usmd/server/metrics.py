@@ -59,7 +59,7 @@ class Metrics:
         yield from core_metrics.evictions(state.victims, totals.counters)
         yield from device_metrics.durations(engine.fault_times, engine.queues, self.lag)
         yield from device_metrics.devices(engine.queues, state.swap)
-        yield from process_metrics(totals.processes, state.settings.page_size, self.processes)
+        yield from process_metrics(totals.processes, state.settings, self.processes, engine.core.frozen)
         yield from user_metrics(list(state.users.of.values()), state.settings.page_size, self.processes)
 
     def _daemon(self) -> Iterator[Metric]:

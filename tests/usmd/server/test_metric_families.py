@@ -3,8 +3,9 @@
 from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import HistogramMetricFamily
 
+from usmd.core.region import NO_MAX
 from usmd.server.latency import Histogram
-from usmd.server.metric_families import add_durations, counter, gauge
+from usmd.server.metric_families import add_durations, counter, gauge, in_bytes
 
 
 class Only:
@@ -38,3 +39,7 @@ def test_durations_are_cumulative_with_their_number_and_sum():
     assert found['c_seconds_bucket{kind="x",le="26.8435456"}'] == "3.0"
     assert found['c_seconds_bucket{kind="x",le="+Inf"}'] == found['c_seconds_count{kind="x"}'] == "4.0"
     assert float(found['c_seconds_sum{kind="x"}']) == 100.000006
+
+
+def test_a_limit_in_bytes_is_none_where_there_is_no_limit():
+    assert (in_bytes(3, 4096), in_bytes(0, 4096), in_bytes(NO_MAX, 4096)) == (12288, 0, None)

@@ -41,3 +41,17 @@ def test_without_a_rest_there_is_no_line_for_it_and_what_is_not_limited_has_none
     assert found["usmd_user_stored_bytes"] == {"0": 0, "1": 0}
     assert found["usmd_user_swap_max_bytes"] == {"1": 8 * PAGE}
     assert "0" not in found["usmd_user_memory_min_bytes"]
+
+
+def test_limits_in_numbers_have_a_line_where_they_are_set_and_what_they_bound_is_a_sum():
+    shell = shell_with(2, 1)
+    shell.do(events.SetUserLimits(0, max_sessions=3, max_regions=4, max_hint_ranges=0, max_faults=6, memory_weight=7))
+    shell.map(shell.attach(uid=0), 4)
+    region = shell.map(shell.attach(uid=1), 4)
+    shell.hint(shell.core.state.regions[region].process.process_id, region, "PRIORITY=LOW", 0, 1)
+    found, _ = metrics(shell, 9)
+    assert found["usmd_user_regions"] == {"0": 2, "1": 2}
+    assert found["usmd_user_hint_ranges"] == {"0": 0, "1": 1}
+    assert found["usmd_user_waiting_pages"] == {"0": 0, "1": 0}
+    names = ("max_sessions", "max_regions", "max_hint_ranges", "max_faults", "memory_weight")
+    assert [found[f"usmd_user_{name}"] for name in names] == [{"0": 3}, {"0": 4}, {"0": 0}, {"0": 6}, {"0": 7}]
