@@ -1,7 +1,8 @@
 """The queue of one swap device: jobs of up to 64 pages, off the loop, so that no device delays another or the loop.
 
 Pages that arrive while a job runs are together in the next one. Writes have a worker of their own, so that a swap-in
-does not wait for a batch of swap-outs. Waiting reads are divided among as many workers as the device can use.
+does not wait for a batch of swap-outs. Waiting reads are divided among as many workers as the device can use. Of reads
+and of writes processes take turns (`waiting_reads`, `waiting_writes`).
 
 A job that takes too long has failed: a page to be read is an error to its waiters, one to be written stays in memory.
 It continues in its thread, and never writes into a frame: what is read goes to memory of its own first. Until a write
@@ -28,6 +29,7 @@ from usmd.server.mirror_watch import MirrorWatch
 from usmd.server.page_results import PageResults
 from usmd.server.retries import PAUSES
 from usmd.server.waiting_reads import WaitingReads
+from usmd.server.waiting_writes import WaitingWrites
 from usmd.swap.base import Results, SlotIO, SwapDevice
 from usmd.swap.mirror import MirrorStatus, MirrorSwapDevice
 from usmd.swap.submitting import SubmittingDevice
@@ -75,7 +77,7 @@ class DeviceQueue(PageResults):
     ) -> None:
         super().__init__(device.name, memory, deliver, pauses, clock, device.patience)
         self.device = device
-        self._writes: list[SlotPage] = []
+        self._writes = WaitingWrites()
         self._writer: asyncio.Task[None] | None = None
         self._reads = WaitingReads()
         self._readers: set[asyncio.Task[None]] = set()
@@ -116,7 +118,7 @@ class DeviceQueue(PageResults):
         if self._late(WRITE):
             self._give_up_writes(pages)
             return
-        self._writes.extend(pages)
+        self._writes.add(pages)
         if self._writer is None:
             self._writer = asyncio.get_running_loop().create_task(self._write_all())
 
@@ -229,13 +231,10 @@ class DeviceQueue(PageResults):
         waiting = self._writes
         try:
             while waiting:
-                pages = waiting[:BATCH]
-                del waiting[:BATCH]
+                pages = waiting.take(BATCH)
                 self._written(pages, await self._write_job(pages))
                 if waiting and self._late(WRITE):
-                    pages = waiting[:]
-                    del waiting[:]
-                    self._give_up_writes(pages)
+                    self._give_up_writes(waiting.take_all())
         finally:
             self._writer = None
 

@@ -116,7 +116,7 @@ class SubmittedQueue(DeviceQueue):
         if self._late(WRITE):
             self._give_up_writes(pages)
             return
-        self._writes.extend(pages)
+        self._writes.add(pages)
         self._submit_writes()
 
     def _late(self, operation: str) -> int:
@@ -131,8 +131,7 @@ class SubmittedQueue(DeviceQueue):
     def _submit_writes(self) -> None:
         waiting = self._writes
         while waiting and self._writing < WRITES and self.device.room >= BATCH:
-            pages = waiting[:BATCH]
-            del waiting[:BATCH]
+            pages = waiting.take(BATCH)
             try:
                 stage = self._copied(pages)
             except Exception as error:  # noqa: BLE001 - the error of each page, none of which was written
@@ -256,10 +255,8 @@ class SubmittedQueue(DeviceQueue):
             self._start_reads([])
         else:
             self._written(pages, errors)
-            waiting = self._writes[:]
-            self._writes.clear()
-            if waiting:
-                self._give_up_writes(waiting)
+            if self._writes:
+                self._give_up_writes(self._writes.take_all())
         self._changed()
 
     def _changed(self) -> None:

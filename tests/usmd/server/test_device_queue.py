@@ -128,6 +128,19 @@ def test_requests_that_arrive_while_a_job_runs_travel_together_in_batches_of_at_
     assert (bench.queue.in_flight, bench.queue.pages_written, bench.queue.errors) == (0, 131, 0)
 
 
+def test_writes_of_a_process_pass_those_of_one_that_writes_very_much():
+    async def conversation(bench):
+        bench.device.gate.clear()
+        bench.queue.write(pages(0, 10 * BATCH))
+        await asyncio.to_thread(bench.device.began.wait, SECONDS)
+        bench.queue.write([SlotPage(200 * BATCH, 3, 2, 0, 1)])
+        bench.device.gate.set()
+        await bench.completed(10 * BATCH + 1)
+        assert [200 * BATCH in batch for batch in bench.device.batches] == [False, True] + [False] * 9
+
+    run(conversation)
+
+
 def test_completions_name_slots_for_writes_and_frames_for_reads():
     async def conversation(bench):
         bench.queue.write(pages(3, 2, device=1))

@@ -8,6 +8,7 @@ import pytest
 from tests.support.channels import HeldSubmittingDevice
 from tests.support.submitted_bench import PAGE, pages, run
 from tests.support.waiting import wait_until_async
+from usmd.core.commands import SlotPage
 from usmd.errors import DataLoss, SwapIOError
 from usmd.mechanism.simulated import SimulatedMemory
 from usmd.server.device_queue import BATCH, DeviceQueue
@@ -160,6 +161,20 @@ def test_few_writes_are_in_flight_and_the_others_wait_and_leave_room_for_reads()
         for done in range(1, 11):
             bench.held.let_go(1)
             await bench.completed(done)
+        await wait_until_async(lambda: bench.held.let_go() or bench.queue.in_flight == 0, "all are written")
+
+    run(conversation)
+
+
+def test_writes_of_a_process_pass_those_of_one_that_writes_very_much():
+    async def conversation(bench):
+        bench.queue.write(pages(0, 10 * BATCH))
+        bench.queue.write([SlotPage(11 * BATCH, 11 * BATCH, 2, 0, 1)])
+        assert len(bench.held.submitted) == WRITES
+        bench.held.let_go(1)
+        await bench.completed(BATCH)
+        await wait_until_async(lambda: len(bench.held.submitted) >= WRITES, "the next job is submitted")
+        assert 11 * BATCH * PAGE in [offset for _, offset, *_ in bench.held.submitted]
         await wait_until_async(lambda: bench.held.let_go() or bench.queue.in_flight == 0, "all are written")
 
     run(conversation)
