@@ -21,16 +21,24 @@ if TYPE_CHECKING:
 
 
 class ProcessView:
-    """A process, as policies see it. `guaranteed_pages`: its `memory_min`; `weight`: its `memory_weight`."""
+    """A process, as policies see it. `guaranteed_pages`: its `memory_min`; `weight`: its `memory_weight`.
 
-    __slots__ = ("guaranteed_pages", "name", "process_id", "resident_pages", "weight")
+    `share`: its weight, or if its user has a `memory_weight`, its part of that: processes divide it by their weights.
+    """
 
-    def __init__(self, process: Process) -> None:
+    __slots__ = ("guaranteed_pages", "name", "process_id", "resident_pages", "share", "weight")
+
+    def __init__(self, process: Process, weights_of_user: int = 0) -> None:
+        """`weights_of_user`: the weights of all processes of its user in sum, if that has a weight; else 0."""
+        user = process.user
         self.process_id = process.process_id
         self.name = process.name
         self.resident_pages = process.resident
         self.guaranteed_pages = process.memory_min
         self.weight = process.weight
+        self.share = process.weight + 0.0
+        if user is not None and weights_of_user:
+            self.share = user.weight * process.weight / weights_of_user
 
 
 class TierView:
@@ -208,7 +216,15 @@ class MemoryView:
 
     def processes(self) -> list[ProcessView]:
         """The processes that have a session, for oom policies."""
-        return [ProcessView(process) for process in self._state.processes.values()]
+        weights = {
+            uid: sum([each.weight for each in user.processes])
+            for uid, user in self._state.users.of.items()
+            if user.weight
+        }
+        return [
+            ProcessView(process, 0 if process.user is None else weights.get(process.user.uid, 0))
+            for process in self._state.processes.values()
+        ]
 
     def identity(self, page: int) -> int:
         """The number to hash for a page, by its key: in a replay the trace's id of the page, else the key.
