@@ -28,6 +28,11 @@ PAGES_A_STEP: Final = 16
 """Entries of a page table that are looked at at a time for pages that EVICTION=DENY keeps."""
 
 
+def _granted(own: int, of_user: int, now: int) -> int:
+    """What of its own limit a process has: all, or at most what its user grants it `now`."""
+    return own if of_user == NO_MAX else min(own, now)
+
+
 class Limits:
     """Handles SetLimits and SetUserLimits. A request that raises has changed nothing."""
 
@@ -52,16 +57,14 @@ class Limits:
                     "so many pages in swap, or in memory with a slot, and they have nowhere to go"
                 )
             process.own_swap_max = swap_max
-            user = process.user
-            granted = user is not None and user.swap_max != NO_MAX
-            state.budgets.change_swap_max(process, min(swap_max, process.swap_max) if granted else swap_max)
+            of_user = NO_MAX if process.user is None else process.user.swap_max
+            state.budgets.change_swap_max(process, _granted(swap_max, of_user, process.swap_max))
         state.guarantees.set(process, event.memory_min, event.memory_weight)
         memory_max = NO_MAX if event.memory_max is None else event.memory_max
         if memory_max != process.own_memory_max:
             process.own_memory_max = memory_max
-            user = process.user
-            granted = user is not None and user.memory_max != NO_MAX
-            state.budgets.change_memory_max(process, min(memory_max, process.memory_max) if granted else memory_max)
+            of_user = NO_MAX if process.user is None else process.user.memory_max
+            state.budgets.change_memory_max(process, _granted(memory_max, of_user, process.memory_max))
             if process.lent:
                 state.work.add(Work(Kind.SHRINK, process, steps=self._shrink(process)))
         most_faults = process.max_faults
@@ -93,7 +96,7 @@ class Limits:
         for process in state.users.set(event, state.processes.values()):
             state.work.add(Work(Kind.SHRINK, process, steps=self._shrink(process)))
         if user is not None and user.max_faults > most_faults:
-            state.user_faults_fit(user)
+            state.fault_room.fits(user)
         texts = {
             name: "none" if (value := getattr(event, name)) is None else str(value)
             for name in ("max_sessions", "memory_max", "memory_min", "swap_max")

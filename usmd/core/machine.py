@@ -120,6 +120,7 @@ class Core:
             Kind.SHRINK: one_by_one,
             Kind.LET_GO: one_by_one,
             Kind.SEARCH: one_by_one,
+            Kind.TELL: one_by_one,
             Kind.WINDOW: self.windows.part,
             Kind.RETIRE: self.retirement.part,
             Kind.NOTIFY: self.state.waits.part,

@@ -38,8 +38,7 @@ def give(process: Process, quotas: Quotas, settings: CoreSettings) -> None:
     process.max_hint_ranges = NO_MAX if quotas.max_hint_ranges is None else quotas.max_hint_ranges
     process.deny_budget = NO_MAX if quotas.deny_budget is None else quotas.deny_budget
     process.max_faults = settings.max_faults if quotas.max_faults is None else quotas.max_faults
-    of_user = process.user is not None and process.user.max_faults != NO_MAX
-    process.faults_limited = of_user or quotas.max_faults is not None
+    process.limit_faults(settings.max_faults)
 
 
 def quotas_of(process: Process, settings: CoreSettings) -> Quotas:

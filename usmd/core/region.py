@@ -34,6 +34,10 @@ NO_MAX: Final = 1 << 62
 """A budget in pages without a bound."""
 DEFAULT_WEIGHT: Final = 100
 """Share of memory of a process without a `memory_weight`."""
+MOST_PATIENCE: Final = 256
+"""Most dirty pages that an evict policy names in vain, see `Process.patience`."""
+CLEAN_FRAMES: Final = 16
+"""Frames of a process at its `swap_max` that are remembered as clean."""
 EVICTION_RECORDS: Final = 256
 """Default number of evictions on record per process."""
 
@@ -142,7 +146,8 @@ class User:
 
     __slots__ = (
         "max_faults", "max_hint_ranges", "max_regions", "max_sessions", "memory_max", "memory_min", "missing",
-        "processes", "refusals", "swap_excess", "swap_max", "swap_spent", "told", "uid", "weight",
+        "next_told", "processes", "refusals", "swap_excess", "swap_max", "swap_spent", "told", "uid", "untold",
+        "weight",
     )  # fmt: skip
 
     def __init__(self, uid: int) -> None:
@@ -156,8 +161,8 @@ class User:
         self.max_regions = self.max_hint_ranges = self.max_faults = NO_MAX
         self.missing = 0
         """Pages that unanswered faults of its processes wait for, also of those that have ended since."""
-        self.told = 0
-        """How often it was told that faults fit."""
+        self.told = self.next_told = self.untold = 0
+        """How often it was told that faults fit, which process hears of it next, and how many still have to."""
         self.processes: list[Process] = []
         self.refusals = 0
         """Faults that failed because of its limits."""
@@ -218,6 +223,7 @@ class Process:
     __slots__ = (
         "absent_max",
         "address",
+        "clean_frames",
         "counters",
         "deny_budget",
         "ended",
@@ -241,6 +247,7 @@ class Process:
         "own_memory_max",
         "own_memory_min",
         "own_swap_max",
+        "patience",
         "pid",
         "pinned",
         "policies",
@@ -302,7 +309,7 @@ class Process:
         self.max_faults = NO_MAX
         """Pages that its faults may wait for at a time."""
         self.faults_limited = False
-        """Whether it or its user may have less of them than every process, so that real faults are counted, too."""
+        """Whether it or its user may have less of them than every process, so that real faults are bounded, too."""
         self.deny_budget = NO_MAX
         """Pages that EVICTION=DENY and pins may keep; like those above a limit within that of all processes."""
         self.lent = 0
@@ -315,6 +322,11 @@ class Process:
         """Pages that count against `swap_max`, and would without one."""
         self.leaving = 0
         """Resident pages that are on their way out."""
+        self.patience = MOST_PATIENCE
+        """While there is no slot for its dirty pages: so many of them may its evict policy name before the sweep looks
+        for a clean one. It halves each time the policy names too many, see `Reclaim`, and else grows slowly again."""
+        self.clean_frames: dict[int, None] | None = None
+        """Frames in which pages from swap came in last while it was at its `swap_max`, oldest first."""
         self.unevictable = 0
         """Resident pages that EVICTION=DENY protects."""
         self.pinned = 0
@@ -348,6 +360,11 @@ class Process:
         self.missing += 1
         if self.user is not None:
             self.user.missing += 1
+
+    def limit_faults(self, of_every_process: int) -> None:
+        """The limit of its faults, or its user's, is another one."""
+        of_user = self.user is not None and self.user.max_faults != NO_MAX
+        self.faults_limited = of_user or self.max_faults < of_every_process
 
     @property
     def fault_room(self) -> int:

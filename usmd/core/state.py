@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from usmd.core import commands
 from usmd.core.counters import Counters
+from usmd.core.fault_room import FaultRoom
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import FrameTable
 from usmd.core.guarantees import Guarantees
 from usmd.core.hint_ends import HintEnds
 from usmd.core.in_flight import Evicting, Filling
 from usmd.core.move_rate import MoveRate
-from usmd.core.region import Process, Region, User
+from usmd.core.region import Process, Region
 from usmd.core.running import Running
 from usmd.core.settings import CoreSettings, DeviceInfo
 from usmd.core.stalls import Stalls
@@ -57,6 +58,7 @@ class State:
         "ended_counters",
         "ending",
         "evicting",
+        "fault_room",
         "filling",
         "first",
         "forced_victims",
@@ -137,7 +139,7 @@ class State:
         self.guarantees = Guarantees(settings)
         self.waiting_of: dict[int, dict[WaitingPage, None]] = {}
         """Process number → its pages that wait for a free frame."""
-        self.users = Users(self.guarantees, settings.page_size, self.waiting_of)
+        self.users = Users(self.guarantees, settings, self.waiting_of)
         self.budgets = self.users.budgets
         self.processes: dict[int, Process] = {}
         self.regions: dict[int, Region] = {}
@@ -148,6 +150,7 @@ class State:
         """Frames of the latest real faults; their threads may not have touched them yet."""
         self.work = WorkQueue()
         self.waits = Waits(self.work)
+        self.fault_room = FaultRoom(self.work, self.faults_fit)
         self.stalls = Stalls()
         self.dying: dict[int, Region] = {}
         """Regions that are gone, with frames and slots that are still to become free."""
@@ -287,20 +290,11 @@ class State:
             before = user.missing
             user.missing = left = before - pages
             if left < user.max_faults <= before:
-                self.user_faults_fit(user)
+                self.fault_room.fits(user)
 
     def faults_fit(self, process: Process) -> None:
         """The faults of a process, which were as many as are allowed, are fewer."""
         self.first.append(commands.FaultsFit(process.process_id))
-
-    def user_faults_fit(self, user: User) -> None:
-        """The same of a user: its processes with the fewest go first, and those with equally many by turns."""
-        count = len(user.processes)
-        user.told += 1
-        turns = [user.processes[(index + user.told) % count] for index in range(count)]
-        turns.sort(key=_missing)
-        for process in turns:
-            self.faults_fit(process)
 
     def notice(self, kind: str, process_id: int, message: str, fields: dict[str, str] | None = None) -> None:
         """Queue a message for operators, see `commands.Notice`."""
@@ -371,7 +365,3 @@ class State:
         for process in self.processes.values():
             total.add(process.counters)
         return total
-
-
-def _missing(process: Process) -> int:
-    return process.missing

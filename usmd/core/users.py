@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from usmd.core.events import SetUserLimits
     from usmd.core.guarantees import Guarantees
     from usmd.core.region import Process
+    from usmd.core.settings import CoreSettings
 
 LEAST: Final = 32
 """Pages of memory that a process of a user may have at least: one instruction may need several pages at once."""
@@ -38,13 +39,13 @@ class Users(Grants):
     `waiting_of`: number of a process → its pages that wait for a frame. What they take of its grant is in use.
     """
 
-    __slots__ = ("_guarantees", "_page_size", "_waiting_of", "budgets", "least", "of")
+    __slots__ = ("_guarantees", "_settings", "_waiting_of", "budgets", "least", "of")
 
-    def __init__(self, guarantees: Guarantees, page_size: int, waiting_of: Mapping[int, Sized]) -> None:
+    def __init__(self, guarantees: Guarantees, settings: CoreSettings, waiting_of: Mapping[int, Sized]) -> None:
         self.budgets = Budgets(self)
         """The budgets of all processes, those without a user among them."""
         self._guarantees = guarantees
-        self._page_size = page_size
+        self._settings = settings
         self._waiting_of = waiting_of
         self.of: dict[int, User] = {}
         """uid → the user, if it has limits."""
@@ -96,7 +97,7 @@ class Users(Grants):
         user.max_hint_ranges = NO_MAX if event.max_hint_ranges is None else event.max_hint_ranges
         user.max_faults = NO_MAX if event.max_faults is None else event.max_faults
         for process in user.processes:
-            self._limit_faults(process, user)
+            process.limit_faults(self._settings.max_faults)
         self._guarantees.set_user(user, event.memory_min)
         self._set_swap(user, NO_MAX if event.swap_max is None else event.swap_max)
         shrinking = self._set_memory(user, NO_MAX if event.memory_max is None else event.memory_max)
@@ -143,7 +144,7 @@ class Users(Grants):
         if count >= user.max_sessions:
             raise LimitExceeded(f"user {uid} has {count} sessions; its max_sessions is {user.max_sessions}")
         if (count + 1) * self.least > user.memory_max:
-            size = format_size(user.memory_max * self._page_size)
+            size = format_size(user.memory_max * self._settings.page_size)
             raise LimitExceeded(
                 f"user {uid} has {count} sessions; its memory_max of {user.memory_max} pages ({size}) allows no more, "
                 f"because each session needs {self.least}"
@@ -156,7 +157,7 @@ class Users(Grants):
             return
         process.user = user
         user.processes.append(process)
-        self._limit_faults(process, user)
+        process.limit_faults(self._settings.max_faults)
         if user.memory_max != NO_MAX:
             self.budgets.change_memory_max(process, 0)
             self.grow(process, 1)
@@ -165,14 +166,11 @@ class Users(Grants):
             self.more_swap(process)
         self._guarantees.joined(process)
 
-    @staticmethod
-    def _limit_faults(process: Process, user: User) -> None:
-        process.faults_limited = process.faults_limited or user.max_faults != NO_MAX
-
     def end(self, process: Process) -> None:
         """A process has ended, and its grants are its user's again."""
         if process.user is not None:
             process.user.processes.remove(process)
+            process.user.untold = len(process.user.processes) if process.user.untold else 0
             self._count_swap(process.user)
 
     def limits_memory(self, process: Process) -> bool:

@@ -53,6 +53,8 @@ class Kind(Enum):
     """Ends EVICTION=DENY of pages of a process above its new budget."""
     SEARCH = "search"
     """Looks for a page of a process at its `memory_max` that needs no slot."""
+    TELL = "tell"
+    """Tells processes of a user that they may have more faults."""
     RETIRE = "retire"
     """Moves the pages of swap devices that are retiring."""
     WINDOW = "window"

@@ -306,19 +306,18 @@ def test_faults_of_a_user_are_those_of_all_its_processes_and_who_has_fewest_goes
         shell.complete_io()
     assert (user.missing, third.fault_room) == (0, 4)
     assert all(each.faults_limited for each in (third, bench.begin()))
-    bench.limit()
-    assert third.user is None
-    shell.do(events.SetLimits(third.process_id, None, None, 0, 100))
-    assert not third.faults_limited
 
 
-def test_of_processes_with_equally_many_faults_each_goes_first_in_its_turn():
+@pytest.mark.parametrize("other", [{}, {"max_regions": 9}], ids=("without limits", "with another limit"))
+def test_once_the_limit_of_faults_is_lifted_those_of_its_processes_are_bounded_by_their_own_alone(other):
     bench = Bench()
-    processes = [bench.begin() for _ in range(3)]
-    user = bench.limit(max_faults=1)
-    state = bench.state
-    firsts = []
-    for _ in range(3):
-        state.user_faults_fit(user)
-        firsts.append(state.take_commands()[0].process_id)
-    assert sorted(firsts) == [each.process_id for each in processes]
+    first, second = bench.begin(), bench.begin()
+    bench.limit(max_faults=3, **other)
+    bench.shell.do(events.SetLimits(second.process_id, None, None, 0, 100, events.Quotas(max_faults=5)))
+    assert first.faults_limited
+    assert second.faults_limited
+    bench.limit(**other)
+    assert not first.faults_limited
+    assert second.faults_limited
+    bench.shell.do(events.SetLimits(second.process_id, None, None, 0, 100))
+    assert not second.faults_limited
