@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usmd.core.region import NO_MAX
+from usmd.core.region import CLEAN_FRAMES, NO_MAX
 from usmd.errors import InvalidArgument
 from usmd.sizes import format_size
 
@@ -157,6 +157,16 @@ class Budgets:
             process.absent_max = process.memory_max - full
         if full and process.user is not None:
             self._grants.more_swap(process)
+
+    def came_in_clean(self, process: Process, pfn: int) -> None:
+        """A page from swap has come in: at the `swap_max` of its process it may be one of few that can go."""
+        if self.is_full(process):
+            if (known := process.clean_frames) is None:
+                known = process.clean_frames = {}
+            known.pop(pfn, None)
+            known[pfn] = None
+            if len(known) > CLEAN_FRAMES:
+                del known[next(iter(known))]
 
     @staticmethod
     def is_full(process: Process) -> bool:

@@ -116,6 +116,8 @@ class PageLife(PageSteps):
             self._become_present(region, page, pfn, filling.flags)
             if filling.writable:
                 self.dirty(pfn)
+            elif state.budgets.full:
+                state.budgets.came_in_clean(region.process, pfn)
             if region.process.policies.on_returned is not None:
                 self._returned(region, page)
         else:

@@ -7,18 +7,18 @@ its share gives first (see `givers`), so no process pays for another that has mo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
-from usmd.core.frames import CLEAN_AT, DIRTY, EVICTABLE_AT, HELD, PRESENT, PRIORITY_OF
+from usmd.core.frames import DIRTY, HELD, PRESENT, PRIORITY_OF
 from usmd.core.givers import Givers
 from usmd.core.hint_order import has_lower, lowest_in_flight
 from usmd.core.hints import Priority
 from usmd.core.holds import Spared, end_all
 from usmd.core.passed_over import PassedOver
-from usmd.core.region import PAGE_BITS, PAGE_MASK
+from usmd.core.region import MOST_PATIENCE
 from usmd.core.slot_room import SlotRoom
-from usmd.core.victims import GIVEN_UP, LOW_WATERMARK, SWEEP, WAITING_FAULT
+from usmd.core.sweep import Settled, Sweep
+from usmd.core.victims import GIVEN_UP, LOW_WATERMARK, WAITING_FAULT
 from usmd.safe_repr import safe_repr
 
 if TYPE_CHECKING:
@@ -27,17 +27,8 @@ if TYPE_CHECKING:
     from usmd.core.region import Process
     from usmd.core.state import State
 
-MAX_WITHOUT_SLOT: Final = 256
-"""Once a policy has named this many dirty pages that have no slot, the sweep looks for a clean one, in less time."""
-
-
-class Settled(Enum):
-    """What became of a page that deferred work had not reached yet."""
-
-    GONE = 1
-    """Its region is gone, so its frame was freed."""
-    OTHER_RIGHTS = 2
-    """Its hint changed its rights."""
+MOST_A_VICTIM: Final = 16
+"""Dirty pages that an evict policy may name in vain for each victim; the sweep takes less time."""
 
 
 class Reclaim:
@@ -52,8 +43,6 @@ class Reclaim:
         """Time until which reclaim rests, because it found nothing to evict."""
         self._lacked_slots = False
         """Whether it found nothing because no slot was left, of those that it could take."""
-        self._hand = 0
-        """Where the default policy's sweep resumes."""
         self._barred = False
         """Whether reclaim last stopped before a page because one of lower priority is on its way in or out."""
         self._givers = Givers(state)
@@ -62,6 +51,7 @@ class Reclaim:
         self._spared = Spared(state)
         self.passed_over = PassedOver(state)
         """Victims that could not be evicted, and are not tried again for a while."""
+        self._sweep = Sweep(state, life, self.slots, self.passed_over, self._givers)
 
     def between_marks(self) -> None:
         """After each event: evict from below the low watermark up to the high one; `State.ahead` raises both."""
@@ -108,7 +98,7 @@ class Reclaim:
             self.passed_over.try_refused_again()
             begun = self.evict(wanted)
             if begun == 0 and any(map(self._may_give, state.processes.values())):
-                begun = self._sweep(None, wanted, state.frames.count, WAITING_FAULT)
+                begun = self._sweep.any(wanted, WAITING_FAULT)
             if begun == 0 and self._has_some(first):
                 begun = self._from_itself(first, own, wanted, state.frames.count)
         return begun
@@ -131,7 +121,7 @@ class Reclaim:
         wanted = min(own - process.leaving, wanted)
         for each in self._state.guarantees.within(process) if wanted > 0 else ():  # else no sweep either
             begun = self.from_process(each, wanted)
-            if begun or (limit and (begun := self._sweep(each, wanted, limit, WAITING_FAULT))):
+            if begun or (limit and (begun := self._sweep.of(each, wanted, limit, WAITING_FAULT))):
                 return begun
         return 0
 
@@ -192,7 +182,9 @@ class Reclaim:
         if chosen or self._barred:
             self._state.victims.add(process.policies.specifications["evict"], reason, chosen)
             return chosen
-        return self._sweep(process, wanted, self._state.settings.scan_limit, reason)
+        begun = self._sweep.of(process, wanted, self._state.settings.scan_limit, reason)
+        self._barred = self._sweep.barred
+        return begun
 
     def _take_all_held(self, process: Process, held: list[int]) -> int:
         """Evict held frames, in order of priority, until one has a higher priority than one that went."""
@@ -221,6 +213,8 @@ class Reclaim:
         passing = self.passed_over
         policies = process.policies
         slots = self.slots.of(process)
+        if slots > 0:
+            process.patience = MOST_PATIENCE
         name = policies.specifications["evict"]
         explained = self._state.settings.eviction_records > 0
         held: list[int] = []
@@ -233,7 +227,7 @@ class Reclaim:
         without_slot = 0
         chosen = 0
         for pfn in named:
-            if self._unsettled and (settled := self._settle(pfn)):
+            if self._sweep.unsettled and (settled := self._sweep.settle(pfn)):
                 chosen += settled is Settled.GONE
                 if chosen >= wanted:
                     break
@@ -244,7 +238,7 @@ class Reclaim:
             elif slots <= 0 and flags[pfn] & DIRTY:
                 process.counters.refused_victims += 1
                 without_slot += 1
-                if without_slot >= MAX_WITHOUT_SLOT:
+                if without_slot >= process.patience:
                     break
             elif passing and pfn in passing:
                 process.counters.refused_victims += 1
@@ -268,39 +262,21 @@ class Reclaim:
                 chosen += 1
                 if chosen >= wanted:
                     break
+        if slots <= 0:
+            patience = process.patience
+            in_vain = without_slot > MOST_A_VICTIM * chosen
+            process.patience = max(patience // 2, 1) if in_vain else min(patience + patience // 8 + 1, MOST_PATIENCE)
         return chosen, []
-
-    @property
-    def _unsettled(self) -> bool:
-        """Whether deferred work may still free pages of a region that is gone, or bring pages in line with hints."""
-        return self._state.releasing or self._state.refreshing > 0
-
-    def _settle(self, pfn: int) -> Settled | None:
-        """Do what deferred work has still to do to a page that may go; None: that changes nothing."""
-        state = self._state
-        frames = state.frames
-        if not 0 <= pfn < frames.count or frames.state[pfn] != PRESENT:
-            return None
-        key = frames.page[pfn]
-        region = state.dying.get(key >> PAGE_BITS) or state.regions[key >> PAGE_BITS]
-        if region.gone is None:
-            return Settled.OTHER_RIGHTS if self._life.settle(pfn) else None
-        self._life.discard(region, key & PAGE_MASK, pfn + 1)
-        return Settled.GONE
-
-    def _is_held(self, pfn: int) -> bool:
-        """Whether the frame is held, by an explicit or a real fault."""
-        return bool(self._state.frames.flags[pfn] & HELD) or pfn in self._state.recent
 
     def take(self, process: Process, pfn: int, *, held: bool = False) -> bool:
         """Evict a frame that the evict policy named, if possible; returns whether it was. `held`: even if held."""
-        if self._unsettled and self._settle(pfn) is Settled.GONE:
+        if self._sweep.unsettled and self._sweep.settle(pfn) is Settled.GONE:
             return True
         if self._life.objection(process, pfn) is not None or pfn in self.passed_over:
             return False
-        if self._is_held(pfn) and not held:
+        if self._sweep.is_held(pfn) and not held:
             return False
-        if self._needs_slot(pfn) and self.slots.of(process) <= 0:
+        if self._state.frames.flags[pfn] & DIRTY and self.slots.of(process) <= 0:
             return False
         policies = process.policies
         self._life.evict(pfn, policies.specifications["evict"], self._reason(policies, pfn))
@@ -323,7 +299,7 @@ class Reclaim:
                 continue
             if 0 <= pfn < frames.count and (frames.state[pfn] != PRESENT or frames.page[pfn] != key):
                 continue  # the same event has evicted it already
-            if self._unsettled and self._settle(pfn):
+            if self._sweep.unsettled and self._sweep.settle(pfn):
                 continue
             wrong = self._life.objection(process, pfn)
             if wrong is not None:
@@ -334,65 +310,3 @@ class Reclaim:
     def lacks_slots(self, process: Process) -> bool:
         """Whether no eviction of a dirty page of a process may begin, or pages were passed over despite free slots."""
         return self.slots.of(process) <= 0 or bool(self.passed_over)
-
-    def _needs_slot(self, pfn: int) -> bool:
-        return bool(self._state.frames.flags[pfn] & DIRTY)
-
-    def _sweep(self, process: Process | None, wanted: int, limit: int, reason: str) -> int:
-        """The default policy: evict pages of a process (None: of any), the lowest priority first.
-
-        Within a priority a hand goes round the frames, and looks at `limit` of them at most.
-        """
-        begun = 0
-        for priority in Priority:
-            if process is not None and priority > process.lowest_priority:
-                self._barred = lowest_in_flight(self._state, process, priority) < priority
-                if self._barred:
-                    break
-            more, held = self._sweep_priority(process, wanted - begun, limit, priority)
-            begun += more
-            if begun >= wanted or held:
-                break
-        self._state.victims.add(SWEEP, reason, begun)
-        return begun
-
-    def _sweep_priority(self, process: Process | None, wanted: int, limit: int, priority: Priority) -> tuple[int, bool]:
-        """Evict pages of one priority; returns how many, and whether a frame stayed only because it is held."""
-        state = self._state
-        frames = state.frames
-        slots = self.slots.to_spare()
-        begun, held = 0, False
-        marked = frames.flags.translate((EVICTABLE_AT if slots > 0 else CLEAN_AT)[priority])
-        pfn = self._hand
-        for _ in range(min(limit, frames.count)):
-            pfn = marked.find(1, pfn)
-            if pfn < 0:
-                pfn = marked.find(1)
-            if pfn < 0:
-                break
-            marked[pfn] = 0
-            self._hand = pfn + 1
-            if frames.state[pfn] != PRESENT or (slots <= 0 and self._needs_slot(pfn)) or pfn in self.passed_over:
-                continue
-            if self._unsettled:
-                if self._settle(pfn) is Settled.GONE:
-                    begun += 1
-                    if begun >= wanted:
-                        break
-                    continue
-                if not EVICTABLE_AT[priority][frames.flags[pfn]]:
-                    continue
-            owner = state.regions[frames.page[pfn] >> PAGE_BITS].process
-            if owner is not process and (process is not None or (owner.memory_min and not self._givers.most(owner))):
-                continue
-            if self._needs_slot(pfn) and state.budgets.swap_room(owner) <= 0:
-                continue
-            if self._is_held(pfn):
-                held = True
-                continue
-            slots -= self._needs_slot(pfn)
-            self._life.evict(pfn, SWEEP, "the default policy's sweep reached it")
-            begun += 1
-            if begun >= wanted:
-                break
-        return begun, held

@@ -142,9 +142,9 @@ def test_frames_that_a_guarantee_keeps_are_not_looked_at_one_by_one_when_a_fault
     hog.fill()
     assert shell.core.state.swap.free == 0
     for _ in range(3):
-        shell.core.reclaim._hand = 0
+        shell.core.reclaim._sweep._hand = 0
         assert hog.fill(1) == 0
-        assert shell.core.reclaim._hand < 8, "the sweep went over all frames of the owner"
+        assert shell.core.reclaim._sweep._hand < 8, "the sweep went over all frames of the owner"
     owner.check()
     hog.check()
 

@@ -3,7 +3,8 @@
 from tests.support.in_swap import fill
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.reclaim import MAX_WITHOUT_SLOT, Reclaim
+from usmd.core.reclaim import Reclaim
+from usmd.core.region import MOST_PATIENCE
 from usmd.policies import registry
 
 DATA = b"x" * PAGE
@@ -267,4 +268,4 @@ def test_when_no_slot_is_left_few_dirty_pages_are_looked_at_and_clean_ones_are_f
     refused = shell.counters()["refused_victims"]
     shell.put(process, region, 2000, DATA)
     assert "SWAPPED" in {shell.state_of(region, page) for page in (0, 1)}
-    assert 0 < shell.counters()["refused_victims"] - refused <= 2 * MAX_WITHOUT_SLOT
+    assert 0 < shell.counters()["refused_victims"] - refused <= 2 * MOST_PATIENCE
