@@ -11,7 +11,7 @@ import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -20,7 +20,8 @@ from usmd import config_values as values
 from usmd.config_values import Gathered, check_keys, frames_of, not_allowed, read_table
 from usmd.errors import ConfigError
 from usmd.http_config import MetricsConfig, PageConfig
-from usmd.policy_rules import PolicyNames, PolicyRules
+from usmd.policy_reading import check_rules, read_policy
+from usmd.policy_rules import PolicyRules
 from usmd.runtime_paths import ADMIN_SOCKET_NAME
 from usmd.sizes import format_size
 from usmd.swap.kind import SwapKind
@@ -190,6 +191,7 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
                 "allows more)",
                 "memory.size",
             )
+        gathered = Gathered()
         for name in (
             "low_watermark",
             "high_watermark",
@@ -201,7 +203,8 @@ class MemoryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             try:
                 frames_of(getattr(self, name), self.frames, self.page_size)
             except ConfigError as error:
-                raise ConfigError(f"memory.{name}: {error}", f"memory.{name}") from error
+                gathered.add(f"memory.{name}: {error}", f"memory.{name}")
+        gathered.raise_any()
         low, high = (frames_of(text, self.frames, self.page_size) for text in (self.low_watermark, self.high_watermark))
         if low > high:
             raise ConfigError(
@@ -245,6 +248,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The live page."""
 
 
+class Reading(NamedTuple):
+    """A configuration as far as it can be read; what cannot has its default, or changes nothing.
+
+    `gathered`: its mistakes. `known`: `memory` and `swap`, unless these cannot be read.
+    """
+
+    config: Config
+    gathered: Gathered
+    known: set[str]
+
+
 _NO_SERVER: Final = ServerConfig(socket=Path("/"), admin_socket=Path("/"), state_dir=Path("/"))
 """In the place of a section that cannot be read, while other sections are."""
 
@@ -266,8 +280,21 @@ def load(
     file's devices unless it is empty. Only the file is opened; nothing is created. Raises ConfigError, which names the
     key, the value and what is allowed, and has all errors that do not depend on each other.
     """
+    found = read(path, overrides, swap, environ)
+    found.gathered.raise_any()
+    return found.config
+
+
+def read(
+    path: Path | None,
+    overrides: Mapping[str, object] | None,
+    swap: Sequence[SwapKind],
+    environ: Mapping[str, str],
+) -> Reading:
+    """Read a configuration as `load` does, also if it has mistakes. Raises ConfigError for a file that is not TOML."""
     document = read_file(path) if path is not None else {}
     gathered = Gathered()
+    known = {"swap"} if swap else set()
     with gathered.attempt():
         check_keys(document, Config.__struct_fields__, "")
     for key, value in (overrides or {}).items():
@@ -275,58 +302,29 @@ def load(
         table = document.setdefault(section, {})
         if isinstance(table, dict):  # anything else is refused below, with the section's name
             table[name] = value
-    server, memory, policy, devices = _NO_SERVER, MemoryConfig(), PolicyRules(), tuple(swap)
+    server, memory, devices = _NO_SERVER, MemoryConfig(), tuple(swap)
     metrics, page = MetricsConfig(), PageConfig()
     with gathered.attempt():
         server = _read_server(document.get("server", {}), environ)
     with gathered.attempt():
         memory = read_table(MemoryConfig, document.get("memory", {}), "memory")
-    with gathered.attempt():
-        policy = read_table(PolicyRules, document.get("policy", {}), "policy")
+        known.add("memory")
+    policy = read_policy(document.get("policy", {}), gathered)
     with gathered.attempt():
         metrics = read_table(MetricsConfig, document.get("metrics", {}), "metrics")
     with gathered.attempt():
         page = _read_page(document.get("page", {}), metrics)
-    with gathered.attempt():
-        check_rules(policy, memory)
+    if "memory" in known:
+        with gathered.attempt():
+            check_rules(policy, memory)
     if not swap:
         with gathered.attempt():
             devices = _read_swap(document.get("swap", []), server.state_dir)
-    gathered.raise_any()
-    return Config(
+            known.add("swap")
+    config = Config(
         server=server, memory=memory, swap=devices or _default_swap(memory), policy=policy, metrics=metrics, page=page
     )
-
-
-def check_rules(policy: PolicyRules, memory: MemoryConfig) -> None:
-    """Raise ConfigError for rules whose budgets do not fit the memory, or whose limits exceed those of each process."""
-    gathered = Gathered()
-    named = [(f"policy.rules[{number}]", policy.names_of(rule)) for number, rule in enumerate(policy.rules)]
-    named += [(f"policy.users[{number}]", user.names) for number, user in enumerate(policy.users)]
-    for key, names in named:
-        try:
-            names.memory_frames(memory.frames, memory.page_size)
-            names.swap_pages(0, memory.page_size)  # how many slots there are, only the devices know
-            names.guaranteed_frames(memory.frames, memory.page_size)
-            _check_quotas(names, memory)
-        except ConfigError as error:
-            gathered.errors.append(ConfigError(f"{key}.{error}", key))
-    gathered.raise_any()
-    policy.check_guarantees(
-        memory.frames, memory.page_size, frames_of(memory.high_watermark, memory.frames, memory.page_size)
-    )
-
-
-def _check_quotas(names: PolicyNames, memory: MemoryConfig) -> None:
-    """Raise ConfigError for limits of a rule that exceed those of `[memory]`."""
-    quotas = names.quotas(memory.frames, memory.page_size)
-    if quotas.max_regions is not None and quotas.max_regions > memory.max_regions:
-        allowed = f"at most memory.max_regions, which is {memory.max_regions}"
-        raise not_allowed("max_regions", names.max_regions, allowed)
-    budget = frames_of(memory.deny_budget, memory.frames, memory.page_size)
-    if quotas.deny_budget is not None and quotas.deny_budget > budget:
-        allowed = f"at most memory.deny_budget, which is {memory.deny_budget!r}"
-        raise not_allowed("deny_budget", names.deny_budget, allowed)
+    return Reading(config, gathered, known)
 
 
 def read_file(path: Path) -> dict[str, object]:

@@ -11,8 +11,8 @@ from typing import Final, NamedTuple, get_type_hints
 import msgspec
 
 from usm_wire.places import is_own
-from usmd.config import Config, load, read_file
-from usmd.config_values import show
+from usmd.config import Config, load, read, read_file
+from usmd.config_values import Gathered, show
 from usmd.errors import ConfigError
 from usmd.policy_rules import PolicyRules
 from usmd.swap.kind import SwapKind
@@ -68,20 +68,23 @@ class Source:
         """Read the configuration as it is now. Raises ConfigError."""
         return load(self.path, self._overrides, self._swap, self._environ)
 
-    def problems(self, check_policies: Callable[[PolicyRules, Sequence[str]], object]) -> list[Problem]:
+    def problems(self, check_policies: Callable[[PolicyRules, Sequence[str] | None], object]) -> list[Problem]:
         """All that keeps usmd from using it: keys, values, conflicts, policies. No device or socket is opened.
 
-        `check_policies` gets the names of devices too, and raises ConfigError.
+        `check_policies` gets the names of devices too, if they are known, and raises ConfigError.
         """
-        try:
-            config = self.load()
-            names = check_specs(config.swap, config.memory.page_size)
-            check_policies(config.policy, names)
-        except ConfigError as error:
-            lines = self._lines()
-            found = [self._problem(each, lines) for each in error.all]
-            return sorted(found, key=lambda problem: problem.line or 0)
-        return []
+        gathered = Gathered()
+        with gathered.attempt():
+            config, found, known = read(self.path, self._overrides, self._swap, self._environ)
+            gathered.errors += found.errors
+            names: list[str] | None = None
+            if {"memory", "swap"} <= known:
+                with gathered.attempt():
+                    names = check_specs(config.swap, config.memory.page_size)
+            with gathered.attempt():
+                check_policies(config.policy, names)
+        lines = self._lines()
+        return sorted([self._problem(each, lines) for each in gathered.errors], key=lambda problem: problem.line or 0)
 
     def _problem(self, error: ConfigError, lines: Mapping[str, int]) -> Problem:
         message = str(error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from ipaddress import ip_address
@@ -88,6 +88,12 @@ def not_allowed(key: str, value: object, allowed: str) -> ConfigError:
     return ConfigError(f"{key} = {value!r} is not allowed; allowed is {allowed}", key)
 
 
+def _within(table: str, error: ConfigError) -> ConfigError:
+    """The error of a key of a table, with the whole key."""
+    key, text = f"{table}.{error.key}", str(error)
+    return ConfigError(f"{table}.{text}" if text.startswith(error.key) else f"{key}: {text}", key)
+
+
 class Gathered:
     """Errors of a configuration, so that an operator gets all of them at once."""
 
@@ -95,12 +101,19 @@ class Gathered:
         self.errors: list[ConfigError] = []
 
     @contextmanager
-    def attempt(self) -> Iterator[None]:
-        """Keep the ConfigError of a block, which ends the block alone."""
+    def attempt(self, table: str = "") -> Iterator[None]:
+        """Keep the ConfigError of a block, which ends the block alone.
+
+        `table`: whole key of the table that its keys are in, if they are not whole.
+        """
         try:
             yield
         except ConfigError as error:
-            self.errors.extend(error.all)
+            self.errors.extend([_within(table, each) for each in error.all] if table else error.all)
+
+    def add(self, message: str, key: str) -> None:
+        """Keep an error."""
+        self.errors.append(ConfigError(message, key))
 
     def raise_any(self) -> None:
         """Raise the first error, with the others in it, if there are any."""
@@ -135,7 +148,19 @@ def read_table(struct: type[_Struct], table: object, key: str) -> _Struct:
     try:
         return struct(**found)
     except ConfigError as error:
-        raise ConfigError(str(error), error.key or key) from error
+        raise ConfigError(str(error), error.key or key, error.others) from error
+
+
+def readable(struct: type[msgspec.Struct], table: dict[str, object]) -> dict[str, object]:
+    """Of a TOML table the keys and values that `read_table` accepts."""
+    hints = get_type_hints(struct, include_extras=True)
+    found = {}
+    for name, value in table.items():
+        if name in hints:
+            with suppress(ConfigError):
+                _read(hints[name], value, name)
+                found[name] = value
+    return found
 
 
 def check_keys(table: dict[str, object], allowed: Sequence[str], key: str) -> None:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from usmd import config_values as values
-from usmd.config_values import frames_of, not_allowed, slots_of
+from usmd.config_values import Gathered, frames_of, not_allowed, slots_of
 from usmd.core.events import Quotas
 from usmd.errors import ConfigError, InvalidArgument
 from usmd.sizes import format_size
@@ -66,18 +66,24 @@ class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
         try:
             budget = None if self.deny_budget is None else frames_of(self.deny_budget, frames, page_size)
         except ConfigError as error:
-            raise ConfigError(f"deny_budget: {error}") from error
+            raise ConfigError(f"deny_budget: {error}", "deny_budget") from error
         return Quotas(self.max_regions, self.max_hint_ranges, self.max_faults, budget)
 
     def guaranteed_frames(self, frames: int, page_size: int) -> int:
         """Frames, of `frames` in all, that the process is guaranteed. Raises ConfigError."""
-        return 0 if self.memory_min is None else frames_of(self.memory_min, frames, page_size)
+        try:
+            return 0 if self.memory_min is None else frames_of(self.memory_min, frames, page_size)
+        except ConfigError as error:
+            raise ConfigError(str(error), "memory_min") from error
 
     def memory_frames(self, frames: int, page_size: int) -> int | None:
         """Most frames of the process, of `frames` in all; None: all. Raises ConfigError."""
         if self.memory_max is None:
             return None
-        most = frames_of(self.memory_max, frames, page_size)
+        try:
+            most = frames_of(self.memory_max, frames, page_size)
+        except ConfigError as error:
+            raise ConfigError(str(error), "memory_max") from error
         if most < LEAST_FRAMES:
             raise not_allowed("memory_max", self.memory_max, f"{LEAST_FRAMES} pages and more")
         return most
@@ -87,7 +93,7 @@ class PolicyNames(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return None if self.swap_max is None else slots_of(self.swap_max, slots, page_size)
         except ConfigError as error:
-            raise ConfigError(f"swap_max: {error}") from error
+            raise ConfigError(f"swap_max: {error}", "swap_max") from error
 
 
 class PolicyRule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -233,29 +239,32 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     users: tuple[UserRule, ...] = ()
     """Limits of users; a user without a rule has none."""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise ConfigError for rules that select nothing, or change nothing, or contradict each other or themselves.
+
+        It has all such errors.
+        """
+        gathered = Gathered()
         for number, rule in enumerate(self.rules):
             key = f"policy.rules[{number}]"
             given = [each for each in ("name", "glob", "uid") if getattr(rule, each) is not None]
             if len(given) != 1:
                 found = " and ".join(given) or "none of them"
-                raise ConfigError(f"{key} has {found}; allowed is exactly one of name, glob, uid", key)
+                gathered.add(f"{key} has {found}; allowed is exactly one of name, glob, uid", key)
             if all(getattr(rule, each) is None for each in CHANGES):
-                raise ConfigError(
-                    f"{key} changes nothing; give it at least one of {', '.join(CHANGES)}",
-                    key,
-                )
-            _check_swap_max(key, rule)
+                gathered.add(f"{key} changes nothing; give it at least one of {', '.join(CHANGES)}", key)
+            _check_swap_max(key, rule, gathered)
         seen: set[int] = set()
+        limits = [name for name in UserRule.__struct_fields__ if name != "uid"]
         for number, user in enumerate(self.users):
             key = f"policy.users[{number}]"
             if user.uid in seen:
-                raise ConfigError(f"{key}.uid = {user.uid}: the user has a rule already", f"{key}.uid")
+                gathered.add(f"{key}.uid = {user.uid}: the user has a rule already", f"{key}.uid")
             seen.add(user.uid)
-            limits = [name for name in UserRule.__struct_fields__ if name != "uid"]
             if all(getattr(user, name) is None for name in limits):
-                raise ConfigError(f"{key} changes nothing; give it at least one of {', '.join(limits)}", key)
-            _check_swap_max(key, user)
+                gathered.add(f"{key} changes nothing; give it at least one of {', '.join(limits)}", key)
+            _check_swap_max(key, user, gathered)
+        gathered.raise_any()
 
     def choose(self, name: str, uid: int | None, choice: Choice = NO_CHOICE) -> PolicyNames:
         """The policies of a process called `name` of user `uid` (None: unknown; no uid rule matches).
@@ -298,29 +307,38 @@ class PolicyRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def check_guarantees(self, frames: int, page_size: int, high: int) -> None:
         """Raise ConfigError if a `memory_min` exceeds its `memory_max`, or all together what there is for guarantees.
 
-        `high`: frames of the high watermark.
+        It has all such errors, and those of shares that cannot be. `high`: frames of the high watermark.
         """
         most, total = frames - max(high, 1), 0
-        named = [(f"policy.rules[{number}].memory_min", self.names_of(rule)) for number, rule in enumerate(self.rules)]
-        named += [(f"policy.users[{number}].memory_min", user.names) for number, user in enumerate(self.users)]
-        for where, names in named:
-            guaranteed, bound = names.guaranteed_frames(frames, page_size), names.memory_frames(frames, page_size)
+        gathered = Gathered()
+        for key, names in self.named():
+            where, guaranteed, bound = f"{key}.memory_min", 0, None
+            with gathered.attempt(key):
+                bound = names.memory_frames(frames, page_size)
+            with gathered.attempt(key):
+                guaranteed = names.guaranteed_frames(frames, page_size)
             if bound is not None and guaranteed > bound:
-                raise not_allowed(where, names.memory_min, f"at most memory_max, which is {names.memory_max!r}")
-            total += guaranteed
-            if guaranteed and total > most:
-                raise not_allowed(
-                    where,
-                    names.memory_min,
-                    f"at most {format_size(max(most - total + guaranteed, 0) * page_size)}, because the guarantees of "
-                    f"all rules together may have the memory below the high watermark, {format_size(most * page_size)}",
+                allowed = f"at most memory_max, which is {names.memory_max!r}"
+                gathered.errors.append(not_allowed(where, names.memory_min, allowed))
+            before, total = total, total + guaranteed
+            if before <= most < total:
+                allowed = (
+                    f"at most {format_size((most - before) * page_size)}, because the guarantees of all rules together "
+                    f"may have the memory below the high watermark, {format_size(most * page_size)}"
                 )
+                gathered.errors.append(not_allowed(where, names.memory_min, allowed))
+        gathered.raise_any()
+
+    def named(self) -> list[tuple[str, PolicyNames]]:
+        """The key of each rule, and what it gives."""
+        named = [(f"policy.rules[{number}]", self.names_of(rule)) for number, rule in enumerate(self.rules)]
+        return named + [(f"policy.users[{number}]", user.names) for number, user in enumerate(self.users)]
 
 
-def _check_swap_max(key: str, rule: PolicyRule | UserRule) -> None:
-    """Raise ConfigError for a `swap_max` without a `memory_max`."""
+def _check_swap_max(key: str, rule: PolicyRule | UserRule, gathered: Gathered) -> None:
+    """Add the error of a `swap_max` without a `memory_max`."""
     if rule.swap_max is not None and rule.memory_max is None:
-        raise ConfigError(
+        gathered.add(
             f"{key} has swap_max = {rule.swap_max!r} without memory_max: pages that may not go to swap would "
             "stay in memory without a bound; give memory_max as well",
             f"{key}.swap_max",

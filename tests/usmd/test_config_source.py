@@ -115,6 +115,61 @@ def test_policies_devices_and_conflicts_are_checked_too(tmp_path):
     assert (crossed.key, crossed.line) == ("memory.low_watermark", 2)
 
 
+def test_every_mistake_of_every_rule_is_told_with_its_line_whatever_else_is_wrong(tmp_path):
+    text = """\
+        [[policy.rules]]
+        name = "a"
+        uid = 1
+        memory_max = "4KiB"
+        max_regions = 2000
+        deny_budget = "60%"
+        evict = "mru"
+        swap = "tape"
+
+        [[policy.rules]]
+        glob = "b-*"
+        memory_weight = 0
+        max_faults = "many"
+
+        [[policy.rules]]
+        uid = 2
+        swap_max = "10%"
+        oom = "panic"
+
+        [[policy.users]]
+        uid = 5
+        memory_max = "1MiB"
+        memory_min = "2MiB"
+
+        [[swap]]
+        kind = "memory"
+        size = "1MiB"
+        name = "x"
+
+        [[swap]]
+        kind = "memory"
+        size = 1
+        name = "x"
+
+        [metrics]
+        processes = -1
+        """
+    assert [(each.line, each.key.removeprefix("policy.")) for each in problems(tmp_path, text)] == [
+        (1, "rules[0]"), (4, "rules[0].memory_max"), (5, "rules[0].max_regions"), (6, "rules[0].deny_budget"),
+        (7, "rules[0].evict"), (12, "rules[1].memory_weight"), (13, "rules[1].max_faults"), (17, "rules[2].swap_max"),
+        (18, "rules[2].oom"), (23, "users[0].memory_min"), (33, "swap[1].name"), (36, "metrics.processes"),
+    ]  # fmt: skip
+    text = text.replace('name = "x"', "", 1)
+    assert (32, "swap[1].size") in [(each.line, each.key) for each in problems(tmp_path, text)]
+    text = text.replace("size = 1\n", "size = 8192\n")
+    assert (8, "policy.rules[0].swap") in [(each.line, each.key) for each in problems(tmp_path, text)]
+
+
+def test_what_depends_on_memory_or_devices_that_cannot_be_read_is_not_told(tmp_path):
+    text = '[memory]\nsize = "x"\n[[policy.rules]]\nname = "a"\nmax_regions = 2000\nswap = "tape"\n'
+    assert [each.key for each in problems(tmp_path, text)] == ["memory.size"]
+
+
 def test_what_is_not_toml_or_not_there_has_the_line_if_there_is_one(tmp_path):
     (broken,) = problems(tmp_path, "[memory]\nsize = \n")
     assert (broken.key, broken.line) == ("", 2)

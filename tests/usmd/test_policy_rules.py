@@ -4,7 +4,7 @@ import pytest
 
 from usmd.core.events import Quotas
 from usmd.errors import ConfigError, InvalidArgument
-from usmd.policy_rules import Choice, PolicyNames, PolicyRule, PolicyRules
+from usmd.policy_rules import Choice, PolicyNames, PolicyRule, PolicyRules, UserRule
 
 RULES = PolicyRules(
     alloc="A",
@@ -49,7 +49,18 @@ def test_a_conditional_policy_is_chosen_like_the_others_and_none_is_one():
 
 def test_a_rule_that_changes_nothing_is_refused():
     with pytest.raises(ConfigError, match=r"policy.rules\[0\] changes nothing"):
-        PolicyRules(rules=(PolicyRule(name="a"),))
+        PolicyRules(rules=(PolicyRule(name="a"),)).check()
+
+
+def test_all_rules_and_users_that_cannot_be_are_told_at_once():
+    rules = (PolicyRule(name="a"), PolicyRule(uid=1, glob="b", swap_max="1%"), PolicyRule(name="c", evict="lru"))
+    users = (UserRule(uid=1), UserRule(uid=1, swap_max="1%"))
+    with pytest.raises(ConfigError) as caught:
+        PolicyRules(rules=rules, users=users).check()
+    assert [each.key for each in caught.value.all] == [
+        "policy.rules[0]", "policy.rules[1]", "policy.rules[1].swap_max",
+        "policy.users[0]", "policy.users[1].uid", "policy.users[1].swap_max",
+    ]  # fmt: skip
 
 
 def test_a_rule_may_bound_the_memory_of_a_process():
@@ -118,5 +129,11 @@ def test_guarantees_of_all_rules_must_fit_below_the_high_watermark(rules, said):
         PolicyRules(rules=tuple(PolicyRule(name=next(names), **rule) for rule in rules)).check_guarantees(
             1024, 4096, 64
         )
+    wrong = [{"memory_min": "30%", "memory_max": "25%"}, {"memory_max": "1%"}, {"memory_min": "70%"}]
+    wrong += [{"memory_min": "2GiB"}, {"memory_min": "1%"}]
+    with pytest.raises(ConfigError) as caught:
+        PolicyRules(rules=tuple(PolicyRule(name="x", **rule) for rule in wrong)).check_guarantees(1024, 4096, 64)
+    keys = ("rules[0].memory_min", "rules[1].memory_max", "rules[2].memory_min", "rules[3].memory_min")
+    assert [each.key for each in caught.value.all] == [f"policy.{key}" for key in keys]
     fits = PolicyRules(rules=(PolicyRule(name="a", memory_min="50%"), PolicyRule(name="b", memory_min="43%")))
     fits.check_guarantees(1024, 4096, 64)

@@ -43,12 +43,12 @@ def check_policy(kind: str, specification: str, running: Running) -> None:
         running.call = None
 
 
-def check_policies(rules: PolicyRules, device_names: Sequence[str | None], running: Running) -> None:
+def check_policies(rules: PolicyRules, device_names: Sequence[str | None] | None, running: Running) -> None:
     """Raise ConfigError, which names the key, if a process could not get a policy or device that is named.
 
-    `device_names`: of the swap devices, by number; None: there is none of this number.
+    `device_names`: of the swap devices, by number; None: there is none of this number, or no device is known.
     """
-    devices = [(str(number), name) for number, name in enumerate(device_names) if name is not None]
+    devices = [(str(number), name) for number, name in enumerate(device_names or ()) if name is not None]
     names = {each for names_of_one in devices for each in names_of_one}
     choices: list[tuple[str, PolicyRules | PolicyRule]] = [("policy", rules)]
     choices += [(f"policy.rules[{number}]", rule) for number, rule in enumerate(rules.rules)]
@@ -59,12 +59,11 @@ def check_policies(rules: PolicyRules, device_names: Sequence[str | None], runni
             if specification is not None:
                 with gathered.attempt():
                     _check_named(f"{where}.{kind}", kind, specification, running)
-        if choice.swap is not None and choice.swap not in names:
+        if choice.swap is not None and device_names is not None and choice.swap not in names:
             key = f"{where}.swap"
             known = ", ".join(sorted(names))
             gathered.errors.append(ConfigError(f"{key} = {choice.swap!r} is not a swap device; there are {known}", key))
-    with gathered.attempt():
-        _check_choices(rules.choices or ())
+    _check_choices(rules.choices or (), gathered)
     gathered.raise_any()
 
 
@@ -76,12 +75,12 @@ def _check_named(key: str, kind: str, specification: str, running: Running) -> N
         raise ConfigError(f"{key}: {error}", key) from error
 
 
-def _check_choices(choices: Collection[str]) -> None:
-    """Raise ConfigError for a name that no alloc or evict policy has."""
+def _check_choices(choices: Collection[str], gathered: Gathered) -> None:
+    """Add the errors of names that no alloc or evict policy has."""
     known = sorted({*registry.TABLES["alloc"], *registry.TABLES["evict"]})
     for name in choices:
         if name not in known and not registry.is_file(name):
-            raise ConfigError(
+            gathered.add(
                 f"policy.choices: no alloc or evict policy is called {name!r}; there are {', '.join(known)}",
                 "policy.choices",
             )

@@ -12,10 +12,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from usmd import log
-from usmd.config import Config, check_rules, frames_of
+from usmd.config import Config, frames_of
 from usmd.config_source import SECTIONS, Source, values_of
 from usmd.core import events
 from usmd.errors import ConfigError, LimitExceeded, SwapDeviceError
+from usmd.policy_reading import check_rules
 from usmd.server import own_facts, user_limits
 from usmd.server.core_settings import core_settings
 from usmd.server.endpoints import Endpoints

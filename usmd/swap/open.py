@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 
+from usmd.config_values import Gathered
 from usmd.errors import ConfigError, InvalidSize
 from usmd.sizes import format_size
 from usmd.swap import kinds
@@ -58,8 +59,11 @@ def check_specs(specs: Sequence[SwapKind], page_size: int) -> list[str]:
         raise ConfigError(f"{len(specs)} swap devices; at most {MAX_DEVICES} are allowed, so merge some", "swap")
     names: dict[str, None] = {}
     claims: dict[str, None] = {}
+    gathered = Gathered()
     for number, spec in enumerate(specs):
-        check_beside(number, spec, page_size, names, claims)
+        with gathered.attempt():
+            check_beside(number, spec, page_size, names, claims)
+    gathered.raise_any()
     return list(names)
 
 
