@@ -8,10 +8,12 @@ The picture is of a wide screen in light colours; `--all` takes those of wide an
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -21,8 +23,22 @@ from tools.own_daemon import OwnDaemon, running
 
 CLIENTS = (("web-cache", 24, 0.5), ("search-index", 12, 0.3), ("batch-7", 8, 0.9))
 """Names, MiB, and how far from the first page touches spread."""
+LIMITS = """
+[[policy.rules]]
+name = "batch-7"
+memory_max = "4MiB"
+memory_weight = 50
+max_regions = 8
+max_faults = 32
+[[policy.users]]
+uid = {uid}
+max_sessions = 8
+memory_max = "75%"
+memory_min = "2MiB"
+max_regions = 64
+"""
 READINGS = 30
-SCREENS = ((1600, 1000), (800, 1000), (360, 800))
+SCREENS = ((1600, 1000), (1400, 1000), (800, 1000), (360, 800))
 TOUCH = "--touch"
 
 
@@ -66,6 +82,13 @@ def take(picture: Path, folder: Path | None) -> None:
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     flags = ("--memory", "16MiB", "--swap", "memory:64MiB", "--page-listen", f"127.0.0.1:{port}")
+    with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
+        config.write(LIMITS.format(uid=os.getuid()))
+        config.flush()
+        _take(picture, folder, ("--config", config.name, *flags), port)
+
+
+def _take(picture: Path, folder: Path | None, flags: tuple[str, ...], port: int) -> None:
     with running(*flags) as daemon, clients(daemon), Chromium() as browser:
         browser.show(*SCREENS[0])
         browser.open(f"http://127.0.0.1:{port}/")

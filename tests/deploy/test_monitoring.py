@@ -164,8 +164,12 @@ def test_alerts_of_more_than_a_comparison_with_a_number_fire(tmp_path):
             series('usmd_process_frozen{process="1", name="a", uid="0"}', "1x20"),
             series('usmd_process_frozen{process="other", name="", uid=""}', "2x20"),
         ],
-        "UsmdSwapRetirementStands": [series('usmd_swap_retiring_pages{device="a"}', "20x5 15x40")],
+        "UsmdSwapRetirementStands": [series('usmd_swap_retiring_pages{device="a"}', "20x20")],
     }  # fmt: skip
+    quiet = {
+        "UsmdFaultsLimited": [series('usmd_process_faults_limited{process="1", name="a", uid="0"}', "0 0 1 0 0x20")],
+        "UsmdSwapRetirementStands": [series('usmd_swap_retiring_pages{device="a"}', "900-1x20")],
+    }
     tests = [
         {
             "interval": "1m",
@@ -174,11 +178,12 @@ def test_alerts_of_more_than_a_comparison_with_a_number_fire(tmp_path):
                 {
                     "expr": f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})',
                     "eval_time": "20m",
-                    "exp_samples": [{"labels": "{}", "value": 1}],
+                    "exp_samples": expected,
                 }
             ],
         }
-        for alert, given in firing.items()
+        for wanted, expected in ((firing, [{"labels": "{}", "value": 1}]), (quiet, []))
+        for alert, given in wanted.items()
     ]
     path = tmp_path / "tests.yml"
     path.write_text(yaml.safe_dump({"rule_files": [str(DEPLOY / "usmd-alerts.yml")], "tests": tests}))

@@ -31,6 +31,14 @@ def shown(browser, node):
     return browser.value(f"document.getElementById('{node}').innerText")
 
 
+def cut(browser):
+    """Tables whose text does not fit their place."""
+    return browser.value(
+        "[...document.querySelectorAll('.table')].filter((place) => place.scrollWidth > place.clientWidth)"
+        ".map((place) => place.firstElementChild.id)"
+    )
+
+
 def says(browser, words):
     """Wait for what the line at the top says."""
     browser.until(f"return document.getElementById('said').textContent.startsWith('{words}')")
@@ -39,7 +47,9 @@ def says(browser, words):
 def test_a_viewer_sees_processes_evictions_a_drain_the_end_and_the_next_daemon(tmp_path, browser):
     flags = ("--memory", f"{FRAMES * PAGE}B", "--swap", "memory:4MiB", "--evict", "lru")
     flags += ("--page-listen", f"127.0.0.1:{free_port()}")
-    with running_daemon(tmp_path, *flags) as daemon:
+    config = f"[[policy.rules]]\nuid = {os.getuid()}\nmax_regions = 7\nmax_hint_ranges = 90\nmemory_weight = 250\n"
+    config += f'[[policy.users]]\nuid = {os.getuid()}\nmax_sessions = 3\nmemory_max = "1MiB"\nmax_faults = 60\n'
+    with running_daemon(tmp_path, *flags, config=config) as daemon:
         browser.show(1600, 1000)
         browser.open(daemon.wait_for("ready")["page"])
         says(browser, "live")
@@ -57,6 +67,8 @@ def test_a_viewer_sees_processes_evictions_a_drain_the_end_and_the_next_daemon(t
             assert browser.value("document.images.length") == 0
             assert shown(browser, "of").startswith("of 256.0 KiB")
             assert "index" in shown(browser, "evictions")
+            assert "regions 1 of 7, hint ranges 0 of 90, weight 250" in shown(browser, "processes")
+            assert f"{os.getuid()}\t1 / 3\t" in shown(browser, "users")
             assert browser.value("getComputedStyle(document.getElementById('no-evictions')).display") == "none"
 
             # The map can be walked through by keys, which say what is in a cell; here with one reading, by the button.
@@ -71,15 +83,17 @@ def test_a_viewer_sees_processes_evictions_a_drain_the_end_and_the_next_daemon(t
             browser.value("document.getElementById('pause').click()")
             says(browser, "live")
 
-            # A narrow screen needs no scrolling sideways, and dark is dark.
+            # No screen needs scrolling sideways, and dark is dark.
             ground = "getComputedStyle(document.body).backgroundColor"
             light = browser.value(ground)
-            browser.show(360, 800, dark=True)
-            # The map is drawn anew with the event of the browser, a moment after the screen is narrow.
-            browser.until(
-                "const { clientWidth, scrollWidth } = document.documentElement; "
-                "return clientWidth === 360 && scrollWidth === 360"
-            )
+            for width in (1600, 1400, 1241, 1240, 761, 760, 360):
+                browser.show(width, 800, dark=width == 360)
+                # The map is drawn anew with the event of the browser, a moment after the screen is narrow.
+                browser.until(
+                    "const { clientWidth, scrollWidth } = document.documentElement; "
+                    f"return clientWidth === {width} && scrollWidth === {width}"
+                )
+                assert cut(browser) == [], width
             assert browser.value(ground) != light
             assert browser.complaints == []  # neither its policy nor its script
 

@@ -24,6 +24,7 @@ from usmd.core.report import Cell, Totals
 from usmd.core.state import State
 from usmd.server.device_queue import DeviceQueue
 from usmd.server.engine import Engine
+from usmd.server.page_limits import Limit, UserRow, limits_of, user_rows
 from usmd.server.pauses import Turns
 from usmd.text_output import printable
 from usmd.version import VERSION
@@ -93,6 +94,10 @@ class ProcessRow(msgspec.Struct):
     kept: int
     memory_min: int
     memory_max: int | None
+    weight: int
+    limits: list[Limit]
+    faults_limited: bool
+    """Whether no more of its faults are taken until fewer wait."""
     frozen: bool
     evict: str
     pressure: Waits
@@ -164,6 +169,7 @@ class Reading(msgspec.Struct):
     counters: list[int]
     processes: list[ProcessRow]
     others: Others
+    users: list[UserRow]
     regions: int
     devices: list[Device]
     evictions: list[Eviction]
@@ -224,6 +230,10 @@ class PageReading:
         for process in totals.processes:
             _add_evictions(evictions, process)
             yield None
+        users: list[UserRow] = []
+        for found in user_rows(list(state.users.of.values())):
+            users = users if found is None else found
+            yield None
         devices = [_device(queue, engine.core) for queue in engine.queues]
         yield None
         yield Reading(
@@ -245,9 +255,10 @@ class PageReading:
                 sum(each.resident for each in totals.processes) - sum(each.resident for each in largest),
                 max(len(engine.core.frozen) - sum(row.frozen for row in rows), 0),
             ),
+            users=users,
             regions=state.region_count,
             devices=devices,
-            evictions=[self._eviction(*found[2:]) for found in sorted(evictions, reverse=True)],
+            evictions=[self._eviction(*each[2:]) for each in sorted(evictions, reverse=True)],
             victims=[Victims(*key, count) for key, count in sorted(state.victims.counts.items())],
         )
 
@@ -264,6 +275,9 @@ class PageReading:
             kept=max(process.unevictable, process.pinned),
             memory_min=process.own_memory_min,
             memory_max=None if process.own_memory_max == NO_MAX else process.own_memory_max,
+            weight=process.weight,
+            limits=limits_of(process, self._engine.core.state.settings),
+            faults_limited=process.fault_room <= 0,
             frozen=process.process_id in self._engine.core.frozen,
             evict=printable(process.policies.specifications["evict"], "utf-8"),
             pressure=_waits(process.pressure),

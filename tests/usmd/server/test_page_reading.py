@@ -115,6 +115,27 @@ def test_it_says_which_devices_retire_and_which_processes_are_frozen(run, monkey
     run(test)
 
 
+def test_limits_of_processes_and_users_are_told_and_whose_faults_are_held_back(run):
+    async def test(setup):
+        engine = setup.bench.engine
+        process, _ = setup.attach("small")
+        engine.submit(events.SetLimits(process, None, None, 0, 250, events.Quotas(max_regions=3, max_faults=7)))
+        engine.submit(events.SetUserLimits(5, max_sessions=3))
+        found = await setup.read()
+        (row,) = [each for each in found["processes"] if each["name"] == "small"]
+        assert row["limits"] == [
+            {"name": "regions", "used": 1, "most": 3}, {"name": "faults", "used": 0, "most": 7},
+        ]  # fmt: skip
+        assert (row["weight"], row["faults_limited"]) == (250, False)
+        assert [(each["uid"], each["max_sessions"]) for each in found["users"]] == [(5, 3)]
+        engine.core.state.processes[process].missing = 7  # as if so many were waited for
+        found = await setup.read()
+        assert [each["faults_limited"] for each in found["processes"] if each["name"] == "small"] == [True]
+        engine.core.state.processes[process].missing = 0
+
+    run(test)
+
+
 def test_all_that_ask_within_a_second_get_one_reading(run, monkeypatch):
     made = []
     steps = PageReading.steps

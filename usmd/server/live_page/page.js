@@ -9,6 +9,7 @@ const SPAN = 120; // seconds that charts show
 const GAP = 5; // seconds between two readings from which on a chart has a gap
 const SVG = "http://www.w3.org/2000/svg";
 const OWNER_COLOURS = 8;
+const DEFAULT_WEIGHT = 100; // of a process
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
 const byId = (id) => document.getElementById(id);
@@ -412,16 +413,32 @@ const number = (key, title, by, text, rank = "") => ({ key, title, by, text, cla
 const ofRate = (name) => (process) => process.rates[name];
 const inTable = (value) => (value === null ? "–" : whole.format(value));
 
+const LIMITS = { regions: "regions", hint_ranges: "hint ranges", faults: "faults", kept: "kept" };
+function limitsOf({ limits, weight }) {
+  const found = limits.map(({ name, used, most }) => {
+    const [now, bound] = name === "kept" ? [bytesOf(used), `${bytesOf(most)} ${unit.name}`] : [whole.format(used), whole.format(most)];
+    return `${LIMITS[name]} ${now} of ${bound}`;
+  });
+  if (weight !== DEFAULT_WEIGHT) found.push(`weight ${whole.format(weight)}`);
+  return found.join(", ") || "–";
+}
+
 const processes = new Table("processes", [
   {
     key: "name", title: "Process", class: "name",
     fill: (cell, process) => {
-      if (!cell.children.length) cell.append(make("span", { class: "letter", "aria-hidden": "true" }), make("span"), make("span", { class: "badge" }, "frozen"));
+      if (!cell.children.length) {
+        cell.append(
+          make("span", { class: "letter", "aria-hidden": "true" }), make("span"),
+          make("span", { class: "badge" }, "frozen"), make("span", { class: "badge" }, "faults limited"),
+        );
+      }
       const slot = slots.get(process.id);
       put(cell.children[0], letterOf(slot));
       cell.children[0].style.background = `var(${colourOf(slot)})`;
       put(cell.children[1], process.name);
       cell.children[2].hidden = !process.frozen;
+      cell.children[3].hidden = !process.faults_limited;
       cell.title = `${process.name}: process ${process.id}, number ${process.nth} to attach, pid ${process.pid ?? "unknown"}, uid ${process.uid ?? "unknown"}`;
     },
   },
@@ -440,6 +457,7 @@ const processes = new Table("processes", [
   number("some", "Pressure", (process) => process.pressure.some[0], (process) => share(process.pressure.some[0])),
   number("full", "Full", (process) => process.pressure.full?.[0], (process) => share(process.pressure.full?.[0]), "second-rank"),
   { title: "Evicted by", class: "second-rank third", text: (process) => process.evict },
+  { title: "Limits", class: "words second-rank third", text: (process) => limitsOf(process) },
 ], "resident");
 
 const moved = (device) => (device.retiring ? Math.max(1 - (device.slots - device.free) / device.retiring, 0) : 1);
@@ -460,10 +478,29 @@ const devices = new Table("devices", [
   { title: "Errors", class: "number", text: (device) => (device.hangs ? `hangs, ${whole.format(device.errors)}` : whole.format(device.errors)), bad: (device) => device.hangs || device.errors > 0 },
 ]);
 
+const bounded = (used, most, text = whole.format) => (most === null ? text(used) : `${text(used)} / ${text(most)}`);
+const ofUser = (name) => (user) => {
+  const limit = user.limits.find((each) => each.name === name);
+  return limit ? bounded(limit.used, limit.most) : "–";
+};
+const users = new Table("users", [
+  { title: "User", class: "number", text: (user) => String(user.uid) },
+  { title: "Sessions", class: "number", text: (user) => bounded(user.sessions, user.max_sessions) },
+  { title: () => `Memory, ${unit.name}`, class: "number", text: (user) => bounded(user.resident, user.memory_max, bytesOf) },
+  { title: () => `Min, ${unit.name}`, class: "number second-rank", text: (user) => (user.memory_min ? bytesOf(user.memory_min) : "–") },
+  { title: () => `Stored, ${unit.name}`, class: "number second-rank", text: (user) => bounded(user.stored, user.swap_max, bytesOf) },
+  { title: "Weight", class: "number second-rank", text: (user) => (user.weight === null ? "–" : whole.format(user.weight)) },
+  { title: "Regions", class: "number second-rank third", text: ofUser("regions") },
+  { title: "Hint ranges", class: "number second-rank third", text: ofUser("hint_ranges") },
+  { title: "Faults that wait", class: "number second-rank third", text: ofUser("faults") },
+  { title: "Refused", class: "number", text: (user) => whole.format(user.refused), bad: (user) => user.refused > 0 },
+]);
+
 const CAUSES = {
   low_watermark: "free memory is low",
   waiting_fault: "a fault waits for a frame",
   memory_max: "the process is at its limit",
+  user_memory_max: "its user is at its limit",
   trim: "trimmed ahead of need",
   dontneed: "hint DONTNEED",
   given_up: "the policy gave it up",
@@ -512,6 +549,8 @@ function show() {
   devices.show(last.devices);
   causes.show(last.victims);
   evictions.show(last.evictions);
+  users.show(last.users);
+  byId("users-card").hidden = last.users.length === 0;
   byId("no-causes").hidden = last.victims.length > 0;
   byId("no-evictions").hidden = last.evictions.length > 0;
   const { count, resident, frozen } = last.others;
