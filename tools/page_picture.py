@@ -33,9 +33,10 @@ max_faults = 32
 [[policy.users]]
 uid = {uid}
 max_sessions = 8
-memory_max = "75%"
 memory_min = "2MiB"
+memory_weight = 200
 max_regions = 64
+max_faults = 256
 """
 READINGS = 30
 SCREENS = ((1600, 1000), (1400, 1000), (800, 1000), (360, 800))

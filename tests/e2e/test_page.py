@@ -48,7 +48,7 @@ def test_a_viewer_sees_processes_evictions_a_drain_the_end_and_the_next_daemon(t
     flags = ("--memory", f"{FRAMES * PAGE}B", "--swap", "memory:4MiB", "--evict", "lru")
     flags += ("--page-listen", f"127.0.0.1:{free_port()}")
     config = f"[[policy.rules]]\nuid = {os.getuid()}\nmax_regions = 7\nmax_hint_ranges = 90\nmemory_weight = 250\n"
-    config += f'[[policy.users]]\nuid = {os.getuid()}\nmax_sessions = 3\nmemory_max = "1MiB"\nmax_faults = 60\n'
+    config += f'[[policy.users]]\nuid = {os.getuid()}\nmax_sessions = 3\nmemory_max = "100%"\nmax_faults = 60\n'
     with running_daemon(tmp_path, *flags, config=config) as daemon:
         browser.show(1600, 1000)
         browser.open(daemon.wait_for("ready")["page"])
