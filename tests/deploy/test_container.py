@@ -61,6 +61,16 @@ def test_it_is_run_with_the_limits_of_the_unit():
     assert f"user and group {number}" in README
 
 
-def test_both_say_that_no_image_was_built():
-    assert "No image has been built from this file" in FILE.read_text()
-    assert "None has been built from it" in README
+def test_both_stages_have_the_base_that_a_build_may_choose():
+    (default,) = lines("ARG")
+    name, _, image = default.partition("=")
+    assert lines("FROM") == [f"${{{name}}} AS build", f"${{{name}}}"]
+    assert f"--build-arg {name}=" in README
+    assert image == "docker.io/library/python:3.11-slim-bookworm"
+
+
+def test_its_health_check_needs_the_format_that_the_commands_name():
+    assert lines("HEALTHCHECK")
+    for text in (FILE.read_text(), README):
+        assert "podman build --format docker " in text
+    assert README.count("buildah bud --format docker ") == 1
