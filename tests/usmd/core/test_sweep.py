@@ -85,9 +85,8 @@ def test_frames_that_are_remembered_as_clean_and_are_another_processes_by_now_st
     for page in range(600):
         assert shell.get(other, theirs, page) == of_page(page)
     before = shell.core.state.processes[other].counters.evictions
-    process.clean_frames = dict.fromkeys(
-        pfn for pfn, key in enumerate(shell.core.state.frames.page) if key >> PAGE_BITS == theirs
-    )
+    frames = shell.core.state.frames
+    process.clean_frames = {pfn: None for pfn in range(frames.count) if frames.page[pfn] >> PAGE_BITS == theirs}
     reads(shell, process, region, range(AT_BOTH))
     assert shell.core.state.processes[other].counters.evictions == before
 
