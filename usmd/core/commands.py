@@ -211,7 +211,8 @@ class Protect(Command, frozen=True):
 class SlotPage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     """A slot, the frame that its bytes come from or go to, and the owner and generation that their checksum covers.
 
-    `writable`: of a page that comes in, writes do not fault; else the first one does.
+    `writable`: of a page that comes in, writes do not fault; else the first one does. `moves`: it comes in only to go
+    to another device, so reads that faults wait for need not wait for it.
     """
 
     slot: int
@@ -220,6 +221,7 @@ class SlotPage(msgspec.Struct, frozen=True, gc=False, array_like=True):
     page: int
     generation: int
     writable: bool = False
+    moves: bool = False
 
 
 class WriteSlots(Command, frozen=True):

@@ -66,8 +66,11 @@ class InstantLife(PageLife):
     def run_came_along(self, region: Region, first: int, count: int, besides: int) -> None:
         """Not noted."""
 
-    def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:
+    def swap_in(
+        self, region: Region, page: int, prefer: int | None, *, writable: bool = False, moves: bool = False
+    ) -> Filling | None:
         """SWAPPED → PRESENT on a free frame."""
+        del moves
         frames = self._state.frames
         reference = -region.table[page] - 1
         region.swapped -= 1

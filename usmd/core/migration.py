@@ -41,7 +41,7 @@ class Migration:
 
     def begin(self, region: Region, page: int, device: int) -> None:
         """SWAPPED → MOVING on a free frame, towards another device, or ANYWHERE."""
-        if self._life.swap_in(region, page, None) is not None:
+        if self._life.swap_in(region, page, None, moves=True) is not None:
             self.arriving[region.table[page] - 1] = device
 
     def arrived(self, pfn: int, error: UsmdError | None) -> None:

@@ -85,15 +85,20 @@ class PageLife(PageSteps):
             state.sampling_wanted.append(process)
         process.policies.pages_filled(range(pfn, end))
 
-    def swap_in(self, region: Region, page: int, prefer: int | None, *, writable: bool = False) -> Filling | None:
-        """SWAPPED → FILLING on a free frame. `writable`: for a real write, so the page comes in dirty."""
+    def swap_in(
+        self, region: Region, page: int, prefer: int | None, *, writable: bool = False, moves: bool = False
+    ) -> Filling | None:
+        """SWAPPED → FILLING on a free frame. `writable`: for a real write, so the page comes in dirty.
+
+        `moves`: only on its way to another device.
+        """
         state = self._state
         reference = -region.table[page] - 1
         region.swapped -= 1
         pfn = state.frames.take(prefer)
         self._own(region, page, pfn)
         region.process.counters.swap_ins += 1
-        state.reads.append(self._slot_page(reference, pfn, region, page, writable))
+        state.reads.append(self._slot_page(reference, pfn, region, page, writable, moves))
         filling = self.filling[pfn] = Filling(region, reference, writable)
         return filling
 

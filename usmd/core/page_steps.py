@@ -192,9 +192,11 @@ class PageSteps(Rights):
             if found is not None:
                 found.effects.evictions += 1
 
-    def _slot_page(self, reference: int, pfn: int, region: Region, page: int, writable: bool = False) -> SlotPage:
+    def _slot_page(
+        self, reference: int, pfn: int, region: Region, page: int, writable: bool = False, moves: bool = False
+    ) -> SlotPage:
         generation = self._state.swap.generation(reference)
-        return SlotPage(reference, pfn, region.process.process_id, region.first_key + page, generation, writable)
+        return SlotPage(reference, pfn, region.process.process_id, region.first_key + page, generation, writable, moves)
 
     def _read_failed(self, region: Region, page: int, error: UsmdError) -> None:
         region.process.counters.swap_read_errors += 1

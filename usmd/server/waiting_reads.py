@@ -2,6 +2,7 @@
 
 Each turn of a process is worth QUANTUM reads. What one job takes above that, because slots are neighbours, its process
 is short of in its next turns. So a process with many reads delays those of another by a turn, and not by all it has.
+Pages that only move to another device have turns of their own, so that they delay those that are waited for as little.
 (Shreedhar and Varghese, "Efficient fair queueing using deficit round robin", 1995; with a surplus in place of a
 deficit, because a run of neighbours is not divided.)
 """
@@ -18,6 +19,11 @@ from usmd.core.region import PAGE_BITS
 
 QUANTUM: Final = 16
 """Reads in one turn of a process: a quarter of a job."""
+
+
+def _party(page: SlotPage) -> int:
+    """Who takes turns: a process, and apart from it those of its pages that only move to another device."""
+    return ~page.process_id if page.moves else page.process_id
 
 
 class _Turns:
@@ -37,7 +43,7 @@ class WaitingReads:
         self._pages: dict[int, SlotPage] = {}
         """By slot reference."""
         self._turns: OrderedDict[int, _Turns] = OrderedDict()
-        """By process, if any of its reads waits; the one whose turn it is comes first."""
+        """By `_party`, if any of its reads waits; the one whose turn it is comes first."""
         self._regions: dict[int, set[int]] = {}
         """Slot references of each region that has a page here."""
 
@@ -48,9 +54,10 @@ class WaitingReads:
         """Add reads."""
         for page in pages:
             self._pages[page.slot] = page
-            turns = self._turns.get(page.process_id)
+            party = _party(page)
+            turns = self._turns.get(party)
             if turns is None:
-                turns = self._turns[page.process_id] = _Turns()
+                turns = self._turns[party] = _Turns()
             turns.slots[page.slot] = None
             self._regions.setdefault(page.page >> PAGE_BITS, set()).add(page.slot)
 
@@ -89,11 +96,11 @@ class WaitingReads:
     def _next(self) -> _Turns:
         """The reads of the process whose turn it is."""
         while True:
-            process_id, turns = next(iter(self._turns.items()))
+            party, turns = next(iter(self._turns.items()))
             if turns.left > 0:
                 return turns
             turns.left += QUANTUM
-            self._turns.move_to_end(process_id)
+            self._turns.move_to_end(party)
 
     def _run(self, slot: int, most: int) -> range:
         """The slots that wait beside one, itself included."""
@@ -107,10 +114,11 @@ class WaitingReads:
 
     def _remove(self, slot: int) -> SlotPage:
         page = self._pages.pop(slot)
-        turns = self._turns[page.process_id]
+        party = _party(page)
+        turns = self._turns[party]
         del turns.slots[slot]
         if not turns.slots:
-            del self._turns[page.process_id]
+            del self._turns[party]
         region_id = page.page >> PAGE_BITS
         slots = self._regions[region_id]
         slots.remove(slot)

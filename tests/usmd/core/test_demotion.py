@@ -56,6 +56,15 @@ def test_a_fault_during_the_read_ends_the_demotion():
     assert app.counted("demotions") == [0]
 
 
+def test_the_read_of_a_page_that_moves_is_told_from_one_that_is_waited_for():
+    app = App(4, [0, 1])
+    app.shell.auto_io = False
+    app.demote(0)
+    app.shell.fault(app.process, app.region, 1)
+    assert [(page.page == app.key(0), page.moves) for _, page in app.shell.pending] == [(True, True), (False, False)]
+    app.is_right()
+
+
 def test_a_fault_during_the_write_retakes_the_page():
     app = App(4, [0])
     app.shell.auto_io = False

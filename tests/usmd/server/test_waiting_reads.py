@@ -49,6 +49,17 @@ def test_only_a_run_that_is_longer_than_a_job_is_divided():
     assert slots(found.take(10, 64)) == list(range(64, 100))
 
 
+def test_pages_that_only_move_delay_those_that_are_waited_for_by_a_turn():
+    found = WaitingReads()
+    moving = [SlotPage(slot, slot, 1, page_key(1, slot), 1, moves=True) for slot in range(0, 200, 2)]
+    found.add(moving)
+    found.add(reads(1001, 1003))
+    taken = slots(found.take(QUANTUM + 2, 64))
+    assert taken == [*range(0, 2 * QUANTUM, 2), 1001, 1003]
+    assert len(found) == 100 - QUANTUM
+    assert slots(found.forget([1], 200)) == list(range(2 * QUANTUM, 200, 2))
+
+
 def test_the_reads_of_a_region_are_forgotten_and_no_others():
     found = waiting(1, 2)
     found.add(reads(3, 9, 5, region=2))
