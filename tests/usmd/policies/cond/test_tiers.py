@@ -1,12 +1,20 @@
 """tiers: the oldest pages of a device that is nearly full go down, those below first."""
 
-from types import SimpleNamespace
-
 import pytest
 
 from tests.support.fake_view import fake_view
+from usmd.core.settings import DeviceInfo
+from usmd.core.swap_map import DeviceMap
+from usmd.core.view import TierView
 from usmd.errors import InvalidArgument
 from usmd.policies.cond.tiers import Tiers
+
+
+def tier_view(number, share):
+    """A device as the policy sees it, with 100 slots in use; compiled, it accepts nothing that only looks like one."""
+    view = TierView(DeviceMap(number, DeviceInfo(f"tier{number}", 100)), 0.0)
+    view.share, view.takes, view.used = share, True, 100
+    return view
 
 
 class Bench:
@@ -14,10 +22,7 @@ class Bench:
 
     def __init__(self, shares=(0.0, 0.0, 0.0), **parameters):
         self.since = {}
-        self.tiers = [
-            SimpleNamespace(number=number, name=f"tier{number}", share=share, takes=True, used=100)
-            for number, share in enumerate(shares)
-        ]
+        self.tiers = [tier_view(number, share) for number, share in enumerate(shares)]
         self.memory = fake_view(now=0.0, movable_pages=1000, swap_tiers=lambda: self.tiers, stored_since=self.since.get)
         self.policy = Tiers(self.memory, **parameters)
 
