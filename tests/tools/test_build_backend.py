@@ -1,6 +1,7 @@
 """What is compiled, where that is possible, and what a build needs for it."""
 
 import ast
+import functools
 import json
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from tools import build_backend
 ROOT = Path(__file__).resolve().parents[2]
 OF_C = ["lib_usm._sigbus", "lib_usm.native.libusm"]
 """What is compiled wherever there is a compiler, and is no module."""
+STATEMENTS = (ast.stmt, ast.excepthandler, ast.match_case)
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +25,20 @@ def _in_the_checkout(monkeypatch):
     monkeypatch.chdir(ROOT)
     for name in ("CC", build_backend.VARIABLE):
         monkeypatch.delenv(name, raising=False)
+
+
+@functools.cache
+def classes():
+    """Each class of usmd, with its file. A class is a statement, and so is what it is in."""
+    found = []
+    for path in Path("usmd").rglob("*.py"):
+        left = [ast.parse(path.read_text(encoding="utf-8"))]
+        while left:
+            node = left.pop()
+            if isinstance(node, ast.ClassDef):
+                found.append((str(path), node))
+            left += [each for each in ast.iter_child_nodes(node) if isinstance(each, STATEMENTS)]
+    return found
 
 
 def names(arguments):
@@ -41,23 +57,19 @@ def test_each_module_that_is_left_out_is_there():
 
 def test_no_compiled_module_has_a_class_of_msgspec():
     """mypyc would make it without its options, such as `frozen`."""
-    for source in build_backend.sources():
-        tree = ast.parse(Path(source).read_text(encoding="utf-8"))
-        bases = [ast.unparse(base) for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for base in node.bases]
+    compiled = set(build_backend.sources())
+    for source, node in classes():
+        bases = [ast.unparse(base) for base in node.bases] if source in compiled else []
         assert not {"msgspec.Struct", "Event", "Command", "events.Event"}.intersection(bases), source
 
 
 def test_a_compiled_class_that_has_subclasses_in_python_allows_them():
     """Else `isinstance` in compiled code says no to an object of such a subclass."""
     compiled, closed = set(build_backend.sources()), set()
-    trees = {str(path): ast.parse(path.read_text(encoding="utf-8")) for path in Path("usmd").rglob("*.py")}
-    classes = [
-        (file, node) for file, tree in trees.items() for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
-    ]
-    for file, node in classes:
+    for file, node in classes():
         if file in compiled and not any("interpreted_subclasses" in ast.unparse(each) for each in node.decorator_list):
             closed.add(node.name)
-    for file, node in classes:
+    for file, node in classes():
         if file not in compiled:
             assert closed.isdisjoint(ast.unparse(base).rpartition(".")[2] for base in node.bases), (file, node.name)
 
