@@ -136,7 +136,7 @@ def _run(config: Config, source: Source) -> int:
     server = config.server
     if runtime_folder() in (server.socket.parent, server.admin_socket.parent, server.state_dir):
         prepare_folder(runtime_folder())
-    with Signals() as signals:
+    with Signals(to_the_end=True) as signals:
         # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
         from usmd.server.daemon import serve as serve_until_stopped
 

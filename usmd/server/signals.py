@@ -60,9 +60,12 @@ class Signals:
     """Takes the process's signals, on the main thread, while it is entered.
 
     Signals before `attend` are kept for it, so that what is being made is finished first, and then removed in order.
+
+    `to_the_end`: the process ends afterwards, so signals are ignored from then on (see `ignore_all`).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, to_the_end: bool = False) -> None:
+        self._to_the_end = to_the_end
         self._heard: list[int] = []
         self._attendant: Callable[[int], object] | None = None
         self._before: dict[int, Callable[[int, FrameType | None], object] | int | signal.Handlers | None] = {}
@@ -75,6 +78,9 @@ class Signals:
 
     def __exit__(self, *_: object) -> None:
         self._attendant = None
+        if self._to_the_end:
+            ignore_all()
+            return
         for number, handler in self._before.items():
             # None: a handler that Python did not install, and so cannot install again.
             signal.signal(number, signal.SIG_DFL if handler is None else handler)

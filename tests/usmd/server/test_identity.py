@@ -76,6 +76,7 @@ def test_a_claimed_identity_outlives_the_timeout_and_its_end_is_told(tmp_path):
         ticket, _, writer = await connect(path)
         gone = asyncio.Event()
         identities.find(ticket).on_gone = gone.set
+        identities._timeout = 0.02
         _, reader, other = await connect(path)
         assert await asyncio.wait_for(reader.read(), SECONDS) == b""
         assert identities.connections == 1
@@ -86,7 +87,7 @@ def test_a_claimed_identity_outlives_the_timeout_and_its_end_is_told(tmp_path):
         await asyncio.wait_for(gone.wait(), SECONDS)
         other.close()
 
-    run(tmp_path, conversation, timeout=0.02)
+    run(tmp_path, conversation)
 
 
 def test_one_who_leaves_before_attaching_leaves_nothing_behind(tmp_path):

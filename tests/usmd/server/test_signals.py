@@ -72,6 +72,19 @@ def test_handlers_are_as_before_afterwards_and_one_that_was_ignored_is_heard_mea
         signal.signal(signal.SIGHUP, saved)
 
 
+def test_where_the_process_ends_afterwards_no_signal_ends_it_before():
+    program = """
+import os, signal
+from usmd.server.signals import Signals
+
+with Signals(to_the_end=True):
+    pass
+os.kill(os.getpid(), signal.SIGTERM)
+os.kill(os.getpid(), signal.SIGHUP)
+"""
+    assert subprocess.run([sys.executable, "-c", program], timeout=60, check=False).returncode == 0
+
+
 def test_a_signal_wakes_a_loop_that_has_nothing_to_do():
     async def main():
         heard = asyncio.get_running_loop().create_future()
