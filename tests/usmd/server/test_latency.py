@@ -1,20 +1,21 @@
 """Histograms of durations: quantiles near the truth, in bounded memory; and what is timed with them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from usmd.server.latency import BOUNDS, TIMED_A_TICK, Histogram, Stopwatch
 
 
 @given(st.lists(st.floats(1e-6, 900.0), min_size=1, max_size=60), st.sampled_from([0.5, 0.9, 0.99, 1.0]))
+@example([BOUNDS[3]], 1.0)  # at the lower end of a bucket it is just so wrong
 def test_a_quantile_is_right_to_one_in_sixteen(durations, share):
     histogram = Histogram()
     for each in durations:
         histogram.add(each)
     ordered = sorted(durations)
     rank = next(index for index in range(len(ordered)) if index + 1 >= share * len(ordered))
-    assert histogram.quantile(share) == pytest.approx(ordered[rank], rel=1 / 16, abs=1e-7)
+    assert histogram.quantile(share) == pytest.approx(ordered[rank], rel=1 / 16 + 1e-12, abs=1e-7)
     assert histogram.count == len(durations)
 
 
