@@ -27,7 +27,10 @@ def OPTIONS(_):  # noqa: N802 - of the fixture `shared`
 
 
 def fuzz(daemon, seed):
-    """One seed; meanwhile a neighbour reads what it has stored by calls, as the bystander does by touches."""
+    """One seed; meanwhile a neighbour reads what it has stored by calls, as the bystander does by touches.
+
+    Returns how often calls had each status.
+    """
     with at_most_grown(daemon, GROWTH["noise"]), RawClient(daemon.address, "neighbour") as neighbour:
         region = neighbour.map(PAGES * 4096)
         for page in range(PAGES):
@@ -41,23 +44,28 @@ def fuzz(daemon, seed):
                     assert neighbour.get(region, page, 64)[:64] == (b"%d" % page * 64)[:64]
         finally:
             fuzzing.close()
-        assert fuzzing.statuses["OK"] > STEPS / 40, fuzzing.statuses
+        return fuzzing.statuses
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_known_seeds(daemon, seed):
-    fuzz(daemon, seed)
+    statuses = fuzz(daemon, seed)
+    assert statuses["OK"] > STEPS / 40, statuses
 
 
 @pytest.mark.timeout(0)
 def test_new_seeds(shared):
     seconds = float(os.environ.get("USMD_FUZZ_SECONDS", "0"))
     deadline = time.monotonic() + seconds  # waits: for as long as it is told to go on
+    seeds, accepted = 0, 0
     while time.monotonic() < deadline:  # waits: as above
         seed = secrets.token_hex(4)
         try:
             with shared.unharmed():
-                fuzz(shared.daemon, seed)
+                accepted += fuzz(shared.daemon, seed)["OK"]
+                seeds += 1
         except BaseException as error:
             error.add_note(f"the seed is {seed}; write it into tests/hostile/fuzz_seeds.txt")
             raise
+    # Of all together: a seed may end its own session with its first steps, and then little of it is accepted.
+    assert accepted >= seeds * STEPS / 40
