@@ -133,16 +133,15 @@ class FaultReader:
                 client.refuse(faults)
             else:
                 self._sampling.faults(session.process_id, faults)
+                if process.memory_min:
+                    os.sched_yield()  # its thread, now woken, may wait for this CPU
+                if most > 1:
+                    linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults))
             now = self._now()
             served += now - began
-            if process.memory_min:
-                os.sched_yield()  # its thread, now woken, may wait for this CPU
-            if most > 1:
-                linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults), now)
-                if self._guarantees.processes:
-                    self._guaranteed.serve(session.process_id)
-                if linger_until or self._guarantees.processes:
-                    now = self._now()
+            if most > 1 and self._guarantees.processes:
+                self._guaranteed.serve(session.process_id)
+                now = self._now()
             began = now
             if now >= turn_ends:
                 break

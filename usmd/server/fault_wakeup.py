@@ -3,8 +3,7 @@
 A thread that faults sleeps until it is served. Waking a handler that sleeps on another CPU takes most of that time, so
 it matters more where the handler is than what it does. `sleep` leaves that to the kernel. `spin:<us>` keeps the loop
 polling for so long after each fault. `follow` moves the loop to the CPU on which the last faults happened, where it can
-run as soon as the faulting thread sleeps; to a thread that faults without pause it gives way, and reads the next fault
-without a turn of the loop in between. `auto` (`wakeup_choice`) chooses among them.
+run as soon as the faulting thread sleeps. `auto` (`wakeup_choice`) chooses among them.
 """
 
 from __future__ import annotations
@@ -21,12 +20,6 @@ SLICE_SECONDS: Final = 5e-5
 """How long `spin` polls before other work has its turn."""
 FOLLOW_SECONDS: Final = 0.005
 """How often `follow` looks where faults happen."""
-QUICK_SECONDS: Final = 1e-4
-"""A thread that faults within this after its last fault does so without pause. A longer way given is in vain."""
-LEAST_STREAK: Final = 16
-MOST_STREAK: Final = 4096
-"""Faults of a thread without pause, and without a fault of any other, before `follow` gives way to it. The number
-doubles when it was in vain, because other work waits until the thread's time slice ends, some milliseconds."""
 LEAVE_SECONDS: Final = 0.1
 """After so long without a fault `follow` lets the kernel choose the CPU again."""
 
@@ -34,12 +27,12 @@ LEAVE_SECONDS: Final = 0.1
 class Sleep:
     """Wait for faults as for everything else."""
 
-    def faulted(self, pid: int, thread: int, faults: int, now: float) -> float:
-        """Called when faults of a process were served, that of `thread` last, at `now` (of the clock).
+    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
+        """Called when faults of a process were served, that of `thread` last.
 
-        Returns the time up to which to poll for the next, 0 not to poll; if that is past, to look once.
+        Returns the time (of the clock) up to which to poll for the next.
         """
-        del pid, thread, faults, now
+        del pid, thread, faults
         return 0.0
 
     def leave(self) -> None:
@@ -58,9 +51,10 @@ class Spin(Sleep):
         self._until = 0.0
         self._spinning = False
 
-    def faulted(self, pid: int, thread: int, faults: int, now: float) -> float:
+    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
         """Begin to spin, or continue."""
         del pid, thread, faults
+        now = self._clock()
         self._until = now + self._seconds
         if not self._spinning and self._seconds > SLICE_SECONDS:
             self._spinning = True
@@ -88,18 +82,14 @@ class Follow(Sleep):
         self._on: int | None = None
         self._look_at = 0.0
         self._last = 0.0
-        self._thread = 0
-        """The thread that faulted last; 0: unknown."""
-        self._streak = 0
-        self._wanted = LEAST_STREAK
 
-    def faulted(self, pid: int, thread: int, faults: int, now: float) -> float:
-        """Move to the thread's CPU, but look for it only each `FOLLOW_SECONDS`; perhaps give way to it."""
+    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
+        """Move to the thread's CPU, but look for it only each `FOLLOW_SECONDS`."""
         del faults
-        self._streak = self._streak + 1 if thread == self._thread and now - self._last < QUICK_SECONDS else 0
-        self._thread, self._last = thread, now
+        now = self._clock()
+        self._last = now
         if now < self._look_at or not thread:
-            return self._give_way(now) if self._streak >= self._wanted and self._on is not None else 0.0
+            return 0.0
         self._look_at = now + FOLLOW_SECONDS
         cpu = cpu_of(pid, thread)
         if cpu is not None and cpu != self._on and cpu in self._all:
@@ -110,16 +100,6 @@ class Follow(Sleep):
                 return 0.0
             self._on = cpu
         return 0.0
-
-    def _give_way(self, began: float) -> float:
-        """Let the thread run, which most likely faults again at once; returns the time since when it has."""
-        os.sched_yield()
-        now = self._clock()
-        if now - began < QUICK_SECONDS:
-            self._wanted = max(self._wanted - 1, LEAST_STREAK)
-        else:
-            self._wanted = min(2 * self._wanted, MOST_STREAK)
-        return now
 
     def tick(self) -> None:
         """If no thread faults, allow all CPUs again."""

@@ -135,28 +135,6 @@ def test_the_time_that_faults_take_to_be_served_has_been_a_wait_and_that_between
     in_loop(test)
 
 
-def test_the_time_for_which_the_loop_gives_way_is_no_wait_and_a_read_follows_it():
-    async def test():
-        waiting = [[FAULT], [], [FAULT], [FAULT], []]
-        world = World(lambda _: waiting.pop(0))
-        world.seconds = 0.0001
-        world.guaranteed.serve = lambda _: None
-
-        def give_way(pid, thread, faults, now):
-            assert (pid, thread, faults, now) == (1, 1, 1, world.now)
-            world.now += 0.01
-            return world.now
-
-        world.reader.read()  # finds nothing more, so the next turn would be of one read
-        world.reader._wakeup = SimpleNamespace(faulted=give_way)
-        world.reader.read()
-        assert (len(world.batches), waiting) == (2, [[FAULT], []])
-        assert world.stall.seconds(world.now) == pytest.approx(0.0002)
-        world.close()
-
-    in_loop(test)
-
-
 def test_a_wait_that_outlasts_the_turn_goes_on_and_later_turns_are_part_of_it():
     async def test():
         waiting = [[FAULT], [], [FAULT], []]

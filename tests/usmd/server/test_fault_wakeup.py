@@ -11,10 +11,7 @@ import pytest
 from usmd.server import fault_wakeup as module
 from usmd.server.fault_wakeup import (
     FOLLOW_SECONDS,
-    LEAST_STREAK,
     LEAVE_SECONDS,
-    MOST_STREAK,
-    QUICK_SECONDS,
     SLICE_SECONDS,
     Follow,
     Sleep,
@@ -66,7 +63,7 @@ def test_the_configurations_words_are_the_ways(text, kind):
 
 def test_sleep_never_looks_again():
     sleep = Sleep()
-    assert sleep.faulted(PID, 1, 1, 5.0) == 0.0
+    assert sleep.faulted(PID, 1) == 0.0
     sleep.tick()
 
 
@@ -82,9 +79,9 @@ async def turns(count):
 def test_a_fault_while_it_spins_prolongs_the_spin(clock):
     async def main():
         spin = parse_wakeup("spin:500", clock)
-        assert spin.faulted(PID, 1, 1, clock.now) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
+        assert spin.faulted(PID, 1) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
         clock.now += 400e-6
-        assert spin.faulted(PID, 1, 1, clock.now) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
+        assert spin.faulted(PID, 1) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
         clock.now += 400e-6  # past the first time, not past the second
         await turns(3)
         assert spin._spinning
@@ -113,7 +110,7 @@ def test_a_loop_that_spins_polls_until_the_time_is_over_and_then_sleeps_again(cl
         later = loop.call_later(3600, slept.set)
         real, loop._selector.select = loop._selector.select, select
         try:
-            parse_wakeup("spin:500", clock).faulted(PID, 1, 1, clock.now)
+            parse_wakeup("spin:500", clock).faulted(PID, 1)
             await slept.wait()
         finally:
             loop._selector.select = real
@@ -129,7 +126,7 @@ def test_a_loop_that_spins_polls_until_the_time_is_over_and_then_sleeps_again(cl
 def test_a_spin_no_longer_than_a_slice_is_over_when_the_look_is(clock):
     async def main():
         spin = parse_wakeup("spin:20", clock)
-        assert spin.faulted(PID, 1, 1, clock.now) == pytest.approx(clock.now + 20e-6, abs=LEAST)
+        assert spin.faulted(PID, 1) == pytest.approx(clock.now + 20e-6, abs=LEAST)
         assert not spin._spinning
 
     asyncio.run(main())
@@ -141,13 +138,13 @@ def test_two_faults_at_once_begin_one_spin(clock, monkeypatch):
         begun = []
         real = Spin._spin
         monkeypatch.setattr(Spin, "_spin", lambda self: begun.append(1))
-        spin.faulted(PID, 1, 1, clock.now)
-        spin.faulted(PID, 2, 1, clock.now)
+        spin.faulted(PID, 1)
+        spin.faulted(PID, 2)
         assert begun == [1]
         clock.now += 1
         real(spin)
         assert not spin._spinning
-        spin.faulted(PID, 1, 1, clock.now)
+        spin.faulted(PID, 1)
         assert begun == [1, 1]
 
     asyncio.run(main())
@@ -176,94 +173,28 @@ def cpus(clock, monkeypatch):
 def test_follow_goes_where_the_thread_is_but_does_not_look_too_often(clock, cpus):
     follow = parse_wakeup("follow", clock)
     cpus.places[7] = 2
-    assert follow.faulted(PID, 7, 1, clock.now) == 0.0
+    assert follow.faulted(PID, 7) == 0.0
     assert cpus.sets == [(0, {2})]
     cpus.places[7] = 1
-    follow.faulted(PID, 7, 1, clock.now)
+    follow.faulted(PID, 7)
     assert (cpus.asked, len(cpus.sets)) == ([7], 1)
     clock.now += FOLLOW_SECONDS
-    follow.faulted(PID, 7, 1, clock.now)
+    follow.faulted(PID, 7)
     assert cpus.sets == [(0, {2}), (0, {1})]
     clock.now += FOLLOW_SECONDS
-    follow.faulted(PID, 7, 1, clock.now)  # there already
+    follow.faulted(PID, 7)  # there already
     assert (cpus.asked, len(cpus.sets)) == ([7, 7, 7], 2)
 
 
 def test_follow_stays_where_it_is_for_an_unknown_or_dead_thread_and_for_a_cpu_that_it_may_not_use(clock, cpus):
     follow = parse_wakeup("follow", clock)
-    follow.faulted(PID, 0, 1, clock.now)
+    follow.faulted(PID, 0)
     assert cpus.asked == []
-    follow.faulted(PID, 8, 1, clock.now)
+    follow.faulted(PID, 8)
     clock.now += FOLLOW_SECONDS
     cpus.places[9] = 3
-    follow.faulted(PID, 9, 1, clock.now)
+    follow.faulted(PID, 9)
     assert (cpus.asked, cpus.sets) == ([8, 9], [])
-
-
-class Giving:
-    """`follow` on the CPU of thread 7, which takes `runs` seconds whenever the loop gives way to it."""
-
-    def __init__(self, clock, cpus, monkeypatch):
-        self.clock, self.ways, self.runs = clock, 0, 0.0
-        monkeypatch.setattr(module.os, "sched_yield", self._run)
-        cpus.places[7] = cpus.places[8] = 2
-        self.follow = parse_wakeup("follow", clock)
-        self.follow._look_at = clock.now
-        self.fault()
-        self.follow._look_at = clock.now + 3600
-
-    def _run(self):
-        self.ways += 1
-        self.clock.now += self.runs
-
-    def fault(self, thread=7, after=QUICK_SECONDS / 2):
-        self.clock.now += after
-        return self.follow.faulted(PID, thread, 1, self.clock.now)
-
-    def until_given(self):
-        before, faults = self.ways, 0
-        while self.ways == before:
-            self.fault()
-            faults += 1
-        return faults
-
-
-@pytest.fixture
-def giving(clock, cpus, monkeypatch):
-    return Giving(clock, cpus, monkeypatch)
-
-
-def test_follow_gives_way_to_a_thread_that_faults_without_pause_and_looks_once_more(giving, clock):
-    assert [giving.fault() for _ in range(LEAST_STREAK - 1)] == [0.0] * (LEAST_STREAK - 1)
-    assert (giving.fault(), giving.ways) == (clock.now, 1)
-    assert (giving.fault(), giving.ways) == (clock.now, 2)
-
-
-@pytest.mark.parametrize("pause", [{"after": 2 * QUICK_SECONDS}, {"thread": 8}])
-def test_a_pause_or_another_thread_begins_the_streak_anew(giving, pause):
-    giving.until_given()
-    assert (giving.fault(**pause), giving.fault(), giving.ways) == (0.0, 0.0, 1)
-    assert giving.until_given() >= LEAST_STREAK - 1
-
-
-def test_a_thread_that_computes_when_given_way_is_given_it_ever_more_seldom_until_it_faults_again(giving):
-    giving.runs = 0.003
-    assert giving.until_given() == LEAST_STREAK
-    after = [LEAST_STREAK << doubled for doubled in range(1, 9)] + [MOST_STREAK] * 2
-    assert [giving.until_given() - 1 for _ in after] == after  # the first one comes after a pause
-    giving.runs = 0.0
-    giving.until_given()
-    for _ in range(MOST_STREAK):
-        giving.fault()
-    giving.fault(after=1.0)
-    assert giving.until_given() == LEAST_STREAK
-
-
-def test_follow_that_is_on_no_cpu_of_a_thread_gives_way_to_none(giving):
-    giving.follow.leave()
-    for _ in range(2 * LEAST_STREAK):
-        giving.fault()
-    assert giving.ways == 0
 
 
 def test_follow_leaves_again_with_all_its_threads_when_nobody_faults(clock, cpus):
@@ -271,7 +202,7 @@ def test_follow_leaves_again_with_all_its_threads_when_nobody_faults(clock, cpus
     follow.tick()
     assert cpus.sets == []
     cpus.places[7] = 2
-    follow.faulted(PID, 7, 1, clock.now)
+    follow.faulted(PID, 7)
     clock.now += LEAVE_SECONDS * 0.9
     follow.tick()
     assert cpus.sets == [(0, {2})]
@@ -289,14 +220,14 @@ def test_follow_leaves_again_with_all_its_threads_when_nobody_faults(clock, cpus
     follow.tick()
     assert len(cpus.sets) == 1 + len(freed)
     cpus.places[7] = 2
-    follow.faulted(PID, 7, 1, clock.now)
+    follow.faulted(PID, 7)
     assert cpus.sets[-1] == (0, {2})
 
 
 def test_a_way_that_is_left_neither_spins_nor_keeps_the_loop_on_a_cpu(clock, cpus):
     async def main():
         spin = parse_wakeup("spin:500", clock)
-        spin.faulted(PID, 1, 1, clock.now)
+        spin.faulted(PID, 1)
         spin.leave()
         await turns(2)
         assert not spin._spinning
@@ -306,7 +237,7 @@ def test_a_way_that_is_left_neither_spins_nor_keeps_the_loop_on_a_cpu(clock, cpu
     follow.leave()
     assert cpus.sets == []
     cpus.places[7] = 2
-    follow.faulted(PID, 7, 1, clock.now)
+    follow.faulted(PID, 7)
     follow.leave()
     assert cpus.sets[-1][1] == {0, 1, 2}
 
@@ -314,7 +245,7 @@ def test_a_way_that_is_left_neither_spins_nor_keeps_the_loop_on_a_cpu(clock, cpu
 def test_follow_survives_threads_that_have_just_ended(clock, cpus, monkeypatch):
     follow = parse_wakeup("follow", clock)
     cpus.places[7] = 2
-    follow.faulted(PID, 7, 1, clock.now)
+    follow.faulted(PID, 7)
     clock.now += 1
 
     def gone(thread, allowed):
@@ -338,7 +269,7 @@ def test_follow_really_goes_and_comes_back(clock, cpu):
 
         def work():
             follow = parse_wakeup("follow", clock)
-            follow.faulted(child.pid, child.pid, 1, clock.now)
+            follow.faulted(child.pid, child.pid)
             found.append(os.sched_getaffinity(0))
             clock.now += 1
             follow.tick()
