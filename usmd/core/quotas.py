@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from usmd.core.events import NO_QUOTAS, Quotas
-from usmd.core.region import NO_MAX
+from usmd.core.region import NO_MAX, limit_or_none
 from usmd.core.work import Kind
 from usmd.errors import InvalidArgument
 
@@ -44,10 +44,10 @@ def give(process: Process, quotas: Quotas, settings: CoreSettings) -> None:
 def quotas_of(process: Process, settings: CoreSettings) -> Quotas:
     """The limits that a process has of its own."""
     return Quotas(
-        None if process.max_regions == NO_MAX else process.max_regions,
-        None if process.max_hint_ranges == NO_MAX else process.max_hint_ranges,
+        limit_or_none(process.max_regions),
+        limit_or_none(process.max_hint_ranges),
         None if process.max_faults >= settings.max_faults else process.max_faults,
-        None if process.deny_budget == NO_MAX else process.deny_budget,
+        limit_or_none(process.deny_budget),
     )
 
 

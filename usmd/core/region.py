@@ -42,6 +42,11 @@ EVICTION_RECORDS: Final = 256
 """Default number of evictions on record per process."""
 
 
+def limit_or_none(limit: int) -> int | None:
+    """A limit; None for NO_MAX."""
+    return None if limit == NO_MAX else limit
+
+
 def page_key(region_id: int, page: int) -> int:
     """The key of a page of any region: one positive 63-bit integer."""
     return region_id << PAGE_BITS | page

@@ -11,7 +11,7 @@ from usm_wire.pb.usm.v1 import admin_pb2
 from usmd.config_values import frames_of
 from usmd.core import events
 from usmd.core.quotas import quotas_of
-from usmd.core.region import NO_MAX, Process
+from usmd.core.region import Process, limit_or_none
 from usmd.core.settings import CoreSettings
 from usmd.errors import ConfigError, InvalidArgument, NotFound, UsmdError
 from usmd.policy_rules import PolicyNames
@@ -41,8 +41,8 @@ def limits_of(process: Process, settings: CoreSettings) -> events.SetLimits:
     """The event that would give a process the limits that it has."""
     return events.SetLimits(
         process.process_id,
-        None if process.own_memory_max == NO_MAX else process.own_memory_max,
-        None if process.own_swap_max == NO_MAX else process.own_swap_max,
+        limit_or_none(process.own_memory_max),
+        limit_or_none(process.own_swap_max),
         process.own_memory_min,
         process.weight,
         quotas_of(process, settings),

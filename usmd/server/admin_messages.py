@@ -10,7 +10,7 @@ from usmd.core.counters import NAMES
 from usmd.core.guard import NO_POLICY
 from usmd.core.mapping import KINDS
 from usmd.core.pressure import Line, Pressure
-from usmd.core.region import NO_MAX, PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region
+from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, Region, limit_or_none
 from usmd.core.swap_map import SLOT_BITS, SLOT_MASK, STATUSES
 from usmd.policies import registry
 from usmd.server.device_queue import DeviceQueue
@@ -51,8 +51,8 @@ class AdminMessages:
             swapped_pages=process.swapped,
             unevictable_pages=process.unevictable,
             pinned_pages=process.pinned,
-            memory_max_pages=0 if process.own_memory_max == NO_MAX else process.own_memory_max,
-            swap_max_pages=None if process.own_swap_max == NO_MAX else process.own_swap_max,
+            memory_max_pages=limit_or_none(process.own_memory_max) or 0,
+            swap_max_pages=limit_or_none(process.own_swap_max),
             swap_max_used_pages=process.stored,
             memory_min_pages=process.memory_min,
             memory_weight=process.weight,

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from usmd.core.quotas import quotas_of
-from usmd.core.region import NO_MAX, Process, User
+from usmd.core.region import Process, User, limit_or_none
 from usmd.core.settings import CoreSettings
 
 USERS: Final = 20
@@ -73,24 +73,20 @@ def _row(user: User) -> UserRow:
     return UserRow(
         uid=user.uid,
         sessions=len(user.processes),
-        max_sessions=_bound(user.max_sessions),
+        max_sessions=limit_or_none(user.max_sessions),
         resident=user.resident,
         memory_min=user.memory_min,
-        memory_max=_bound(user.memory_max),
+        memory_max=limit_or_none(user.memory_max),
         stored=user.stored,
-        swap_max=_bound(user.swap_max),
+        swap_max=limit_or_none(user.swap_max),
         weight=user.weight or None,
         refused=user.refusals,
         limits=_set(
-            ("regions", user.regions, _bound(user.max_regions)),
-            ("hint_ranges", user.hint_ranges, _bound(user.max_hint_ranges)),
-            ("faults", user.missing, _bound(user.max_faults)),
+            ("regions", user.regions, limit_or_none(user.max_regions)),
+            ("hint_ranges", user.hint_ranges, limit_or_none(user.max_hint_ranges)),
+            ("faults", user.missing, limit_or_none(user.max_faults)),
         ),
     )
-
-
-def _bound(limit: int) -> int | None:
-    return None if limit == NO_MAX else limit
 
 
 def _set(*limits: tuple[str, int, int | None]) -> list[Limit]:

@@ -19,7 +19,7 @@ import msgspec
 from usmd.core import report
 from usmd.core.machine import Core
 from usmd.core.pressure import Pressure
-from usmd.core.region import NO_MAX, PAGE_BITS, PAGE_MASK, EvictionRecord, Process
+from usmd.core.region import PAGE_BITS, PAGE_MASK, EvictionRecord, Process, limit_or_none
 from usmd.core.report import Cell, Totals
 from usmd.core.state import State
 from usmd.server.device_queue import DeviceQueue
@@ -274,7 +274,7 @@ class PageReading:
             mapped=process.mapped,
             kept=max(process.unevictable, process.pinned),
             memory_min=process.own_memory_min,
-            memory_max=None if process.own_memory_max == NO_MAX else process.own_memory_max,
+            memory_max=limit_or_none(process.own_memory_max),
             weight=process.weight,
             limits=limits_of(process, self._engine.core.state.settings),
             faults_limited=process.fault_room <= 0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from usmd.core.events import SetUserLimits
-from usmd.core.region import NO_MAX
+from usmd.core.region import limit_or_none
 from usmd.core.state import State
 from usmd.errors import ConfigError, UsmdError
 from usmd.policy_rules import UserRule
@@ -32,13 +32,17 @@ def limits_of_user(uid: int, state: State) -> SetUserLimits:
     user = state.users.of.get(uid)
     if user is None:
         return SetUserLimits(uid)
-    sessions, memory_max, swap_max, *numbers = (
-        None if most == NO_MAX else most
-        for most in (
-            user.max_sessions, user.memory_max, user.swap_max, user.max_regions, user.max_hint_ranges, user.max_faults,
-        )
-    )  # fmt: skip
-    return SetUserLimits(uid, sessions, memory_max, swap_max, user.memory_min, user.weight or None, *numbers)
+    return SetUserLimits(
+        uid,
+        limit_or_none(user.max_sessions),
+        limit_or_none(user.memory_max),
+        limit_or_none(user.swap_max),
+        user.memory_min,
+        user.weight or None,
+        limit_or_none(user.max_regions),
+        limit_or_none(user.max_hint_ranges),
+        limit_or_none(user.max_faults),
+    )
 
 
 def changes(before: Sequence[UserRule], after: Sequence[UserRule], state: State) -> list[SetUserLimits]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from usmd.core.region import NO_MAX, User
+from usmd.core.region import NO_MAX, User, limit_or_none
 from usmd.server.metric_families import in_bytes
 from usmd.server.process_metrics import REST
 
@@ -87,5 +87,5 @@ def _limits(user: User, page_size: int) -> tuple[int | None, ...]:
         in_bytes(user.memory_min or NO_MAX, page_size),
         in_bytes(user.swap_max, page_size),
         user.weight or None,
-        *(None if number == NO_MAX else number for number in numbers),
+        *map(limit_or_none, numbers),
     )
