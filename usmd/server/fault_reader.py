@@ -26,8 +26,6 @@ MAX_ROUNDS: Final = 16
 """Reads of one client's faults before other work has its turn: a thread that was woken may fault again at once."""
 TURN_SECONDS: Final = 0.0005
 """No further read after so long: faults on pages that come from swap at once take long."""
-MOST_TURNS_OF_ONE_READ: Final = 15
-"""Turns in a row in which one read is all, if further reads have found nothing; a vain one costs 2 us of each fault."""
 
 
 class FaultReader:
@@ -57,8 +55,6 @@ class FaultReader:
         self._pid = pid
         self._failed = failed
         self._early = self._closed = self._paused = False
-        self._of_one_read = self._last_of_one_read = 0
-        """Turns in which one read is all: those left, and the last number of them."""
         self._loop = asyncio.get_running_loop()
         client.on_early = self._serve_soon
         session.on_room = self._go_on
@@ -120,15 +116,10 @@ class FaultReader:
             if not faults:
                 if linger_until:
                     began = self._now()
-                    if began < linger_until and began < turn_ends:
-                        continue
-                elif rounds == 1:
-                    turns = min(2 * self._last_of_one_read + 1, MOST_TURNS_OF_ONE_READ)
-                    self._of_one_read = self._last_of_one_read = turns
-                break
+                if began >= linger_until or began >= turn_ends:
+                    break
+                continue
             rounds += 1
-            if rounds == 2:
-                self._last_of_one_read = 0
             if session.ended.is_set():
                 client.refuse(faults)
             else:
@@ -144,9 +135,6 @@ class FaultReader:
                 now = self._now()
             began = now
             if now >= turn_ends:
-                break
-            if self._of_one_read and len(faults) == 1 and not linger_until:
-                self._of_one_read -= 1
                 break
         if rounds:
             self._stalls.served(process, waited, waiting, served, began)

@@ -86,36 +86,6 @@ def test_faults_that_take_long_leave_the_loop_its_turns(seconds, rounds):
     in_loop(test)
 
 
-@pytest.mark.parametrize("at_once", [1, 2])
-def test_where_further_reads_find_nothing_few_are_made_until_one_finds_a_fault(at_once):
-    async def test():
-        turn, reads = [], []
-
-        def read(_):
-            reads[-1] += 1
-            return turn.pop(0) if turn else []
-
-        world = World(read)
-
-        def turn_of(*batches):
-            turn[:] = batches
-            reads.append(0)
-            world.reader.read()
-            return reads[-1]
-
-        faults = [FAULT] * at_once
-        usual = [turn_of(faults) for _ in range(60)]
-        if at_once > 1:  # where two faults come at once, a third one may
-            assert usual == [2] * 60
-        else:
-            looks = [0, 2, 6, 14, 30, 46]
-            assert usual == [2 if each in looks else 1 for each in range(60)]
-            assert [turn_of([FAULT], [FAULT]) for _ in range(5)] == [1, 1, 3, 3, 3]
-        world.close()
-
-    in_loop(test)
-
-
 def test_the_time_that_faults_take_to_be_served_has_been_a_wait_and_that_between_them_has_not():
     async def test():
         waiting = [[FAULT], [], [FAULT, FAULT]]
