@@ -171,7 +171,7 @@ def check_keys(table: dict[str, object], allowed: Sequence[str], key: str) -> No
             likely = difflib.get_close_matches(name, allowed, n=1)
             meant = f"did you mean {_join(key, likely[0])}? " if likely else ""
             whole = _join(key, name)
-            gathered.errors.append(ConfigError(f"{whole} is not a key; {meant}allowed are {', '.join(allowed)}", whole))
+            gathered.add(f"{whole} is not a key; {meant}allowed are {', '.join(allowed)}", whole)
     gathered.raise_any()
 
 

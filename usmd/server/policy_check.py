@@ -62,7 +62,7 @@ def check_policies(rules: PolicyRules, device_names: Sequence[str | None] | None
         if choice.swap is not None and device_names is not None and choice.swap not in names:
             key = f"{where}.swap"
             known = ", ".join(sorted(names))
-            gathered.errors.append(ConfigError(f"{key} = {choice.swap!r} is not a swap device; there are {known}", key))
+            gathered.add(f"{key} = {choice.swap!r} is not a swap device; there are {known}", key)
     _check_choices(rules.choices or (), gathered)
     gathered.raise_any()
 
