@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from tests.support.io_ways import require_way
-from tests.support.redis_servers import RedisServer, require_redis
+from tests.support.redis_servers import running_redis
 from tests.support.submitting import Submitter
 from usmd.config_values import read_table
 from usmd.errors import DataLoss, InvalidArgument, OutOfRange, Refused, SwapIOError
@@ -47,10 +47,8 @@ def variants():
 
 @pytest.fixture(scope="module")
 def redis_server(tmp_path_factory):
-    require_redis()
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.close()
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture(params=variants())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.redis_servers import RedisServer, open_redis, out, read_back, require_redis
+from tests.support.redis_servers import open_redis, out, read_back, running_redis
 from usmd.config import load
 from usmd.swap.open import parse_swap_spec
 from usmd.swap.remote.address import parse_url
@@ -55,11 +55,9 @@ def test_its_urls_are_read(form):
 
 
 def test_its_user_may_do_what_usmd_does_and_no_more(tmp_path, monkeypatch):
-    require_redis()
     (rights,) = re.findall(r"^user (.*)$", TEXT, re.MULTILINE)
     assert 'maxmemory-policy noeviction\nsave ""\nappendonly no\n' in TEXT
-    server = RedisServer(tmp_path / "redis")
-    try:
+    with running_redis(tmp_path / "redis") as server:
         server.client.execute_command("ACL", "SETUSER", *rights.replace("PASSWORD", "s3cret").split())
         server.client.execute_command("ACL", "SETUSER", "default", "nopass", "-@all", "+auth", "+acl|log")
         monkeypatch.setenv(PASSWORD_VARIABLE, "s3cret")
@@ -76,5 +74,3 @@ def test_its_user_may_do_what_usmd_does_and_no_more(tmp_path, monkeypatch):
         device.close()
         refused = server.client.execute_command("ACL", "LOG")
         assert refused == []
-    finally:
-        server.close()

@@ -7,7 +7,7 @@ import pytest
 import lib_usm
 from tests.support.daemon import running_daemon, wait_until
 from tests.support.real_memory import require_real_memory
-from tests.support.redis_servers import RedisServer, require_redis
+from tests.support.redis_servers import running_redis
 
 PAGE = 4096
 FRAMES = 128
@@ -31,12 +31,10 @@ SECRET = "s3cret-0123"
 
 @pytest.fixture
 def server(tmp_path):
-    require_redis()
     (tmp_path / "password").write_text(f"{SECRET}\n")
     (tmp_path / "password").chmod(0o600)
-    server = RedisServer(tmp_path / "redis", password=SECRET)
-    yield server
-    server.close()
+    with running_redis(tmp_path / "redis", password=SECRET) as server:
+        yield server
 
 
 def serve(folder, server, mechanism, timeout=20.0):

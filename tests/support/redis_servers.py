@@ -104,6 +104,14 @@ class RedisServer:
         return sorted(self.client.scan_iter(pattern))
 
 
+@contextlib.contextmanager
+def running_redis(folder, **options):
+    """A RedisServer that is closed after the block; without a redis-server the test is skipped."""
+    require_redis()
+    with contextlib.closing(RedisServer(folder, **options)) as server:
+        yield server
+
+
 def open_redis(url, slots=256, **settings):
     """A device over servers, with settings as in the configuration."""
     table = {"size": slots * PAGE, "url": url, "keyspace": "test", **QUICK, **settings}

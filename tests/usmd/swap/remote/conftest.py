@@ -3,15 +3,13 @@
 import pytest
 from structlog.testing import capture_logs
 
-from tests.support.redis_servers import RedisServer, open_redis, require_redis
+from tests.support.redis_servers import open_redis, running_redis
 
 
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory):
-    require_redis()
-    server = RedisServer(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.close()
+    with running_redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
 
 
 @pytest.fixture
