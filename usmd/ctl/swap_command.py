@@ -62,7 +62,8 @@ def list_(
 ) -> None:
     """List the swap devices with their slots, traffic and errors; add one, or retire one, while usmd runs.
 
-    A slot holds a page. WRITTEN and READ are pages since the start, IN FLIGHT those in progress.
+    A slot holds a page. WRITTEN and READ are pages since the start, IN FLIGHT those in progress. P50 and P99 are times
+    of reads, from the request of a page to its arrival in memory; REFUSED are pages that the device did not take.
     """
     if context.invoked_subcommand is not None:
         if sort is not None:
