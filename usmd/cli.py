@@ -5,7 +5,7 @@ Exit codes: 0 after a drain, 2 for an unusable configuration, 3 if another daemo
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -55,6 +55,8 @@ app = typer.Typer(
     context_settings={"help_option_names": list(HELP_OPTIONS)},
 )
 
+OWN_PROCESS: Final = "the process ends with the program"
+"""What `main` tells commands; a test that runs one within a process of its own does not."""
 _EXAMPLES = """[bold]Examples[/bold]
 
 Serve 64 MiB on defaults, in your runtime folder:  [bold]usmd serve[/bold]
@@ -95,6 +97,7 @@ def usmd(
 
 @app.command(epilog=_EXAMPLES)
 def serve(
+    context: typer.Context,
     config: ConfigOption = None,
     socket: SocketOption = None,
     admin_socket: AdminSocketOption = None,
@@ -117,9 +120,10 @@ def serve(
 ) -> None:
     """Own memory and serve it to applications, until SIGTERM or SIGINT."""
     given = dict(locals())
+    del given["context"]
     try:
         source = source_of(given)
-        code = _run(source.load(), source)
+        code = _run(source.load(), source, to_the_end=context.find_root().obj is OWN_PROCESS)
     except (InvalidArgument, SwapDeviceError) as error:
         raise _complaint(error, EXIT_CONFIG) from error
     except AlreadyRunning as error:
@@ -127,8 +131,8 @@ def serve(
     raise typer.Exit(code)
 
 
-def _run(config: Config, source: Source) -> int:
-    """Prepare the log and the runtime folder, serve, and return the exit code."""
+def _run(config: Config, source: Source, *, to_the_end: bool) -> int:
+    """Prepare the log and the runtime folder, serve, and return the exit code. `to_the_end`: as for `Signals`."""
     from usmd import log  # structlog, which `--help` and `usmd config` do without
 
     standard_streams.never_block()
@@ -136,7 +140,7 @@ def _run(config: Config, source: Source) -> int:
     server = config.server
     if runtime_folder() in (server.socket.parent, server.admin_socket.parent, server.state_dir):
         prepare_folder(runtime_folder())
-    with Signals(to_the_end=True) as signals:
+    with Signals(to_the_end=to_the_end) as signals:
         # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
         from usmd.server.daemon import serve as serve_until_stopped
 
@@ -162,6 +166,6 @@ def main() -> None:
     standard_streams.open_missing()
     use_escapes()
     try:
-        program()
+        program(obj=OWN_PROCESS)
     finally:
         ignore_all()

@@ -1,4 +1,5 @@
 import re
+import signal
 import sys
 import types
 from pathlib import Path
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 
 from usmd import cli
 from usmd.errors import AlreadyRunning, ConfigError, InvalidSize, SwapDeviceError, UnknownPolicy
+from usmd.server.signals import MEANINGS
 from usmd.swap.file import FileKind
 from usmd.swap.memory import MemoryKind
 
@@ -175,6 +177,24 @@ def test_main_runs_the_command_line_and_then_hears_no_more_signals(daemon, monke
     assert caught.value.code == 2
     assert ignored == [True]
     assert capsys.readouterr().err.startswith("usmd: memory.size = 1 B")
+
+
+def test_signals_are_as_before_after_serving_but_in_a_process_that_ends_with_it(daemon, monkeypatch):
+    before = {number: signal.getsignal(number) for number in MEANINGS}
+    assert run("serve").exit_code == 0
+    assert {number: signal.getsignal(number) for number in MEANINGS} == before
+    ignored = []
+    for name in ("usmd.server.signals.ignore_all", "usmd.cli.ignore_all"):
+        monkeypatch.setattr(name, lambda name=name: ignored.append(name))
+    monkeypatch.setattr(sys, "argv", ["usmd", "serve"])
+    try:
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert caught.value.code == 0
+    assert ignored == ["usmd.server.signals.ignore_all", "usmd.cli.ignore_all"]
 
 
 def test_the_help_tells_what_the_defaults_are_and_is_there_by_its_short_name(daemon):
