@@ -62,8 +62,9 @@ def list_(
 ) -> None:
     """List the swap devices with their slots, traffic and errors; add one, or retire one, while usmd runs.
 
-    A slot holds a page. WRITTEN and READ are pages since the start, IN FLIGHT those in progress. P50 and P99 are times
-    of reads, from the request of a page to its arrival in memory; REFUSED are pages that the device did not take.
+    A slot holds a page. WRITTEN and READ are pages since the start, IN FLIGHT those in progress.
+
+    P50 and P99 are times of reads, from the request to the page's arrival. REFUSED are pages that were not taken.
     """
     if context.invoked_subcommand is not None:
         if sort is not None:
