@@ -5,6 +5,7 @@ Exit codes: 0 after a drain, 2 for an unusable configuration, 3 if another daemo
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from typing import Annotated, Final
 
 import typer
@@ -55,8 +56,8 @@ app = typer.Typer(
     context_settings={"help_option_names": list(HELP_OPTIONS)},
 )
 
-OWN_PROCESS: Final = "the process ends with the program"
-"""What `main` tells commands; a test that runs one within a process of its own does not."""
+_OWN_PROCESS: Final = ContextVar("own_process", default=False)
+"""Whether the process ends with the program, as it does with `main`, but not where a command is called alone."""
 _EXAMPLES = """[bold]Examples[/bold]
 
 Serve 64 MiB on defaults, in your runtime folder:  [bold]usmd serve[/bold]
@@ -97,7 +98,6 @@ def usmd(
 
 @app.command(epilog=_EXAMPLES)
 def serve(
-    context: typer.Context,
     config: ConfigOption = None,
     socket: SocketOption = None,
     admin_socket: AdminSocketOption = None,
@@ -120,10 +120,9 @@ def serve(
 ) -> None:
     """Own memory and serve it to applications, until SIGTERM or SIGINT."""
     given = dict(locals())
-    del given["context"]
     try:
         source = source_of(given)
-        code = _run(source.load(), source, to_the_end=context.find_root().obj is OWN_PROCESS)
+        code = _run(source.load(), source)
     except (InvalidArgument, SwapDeviceError) as error:
         raise _complaint(error, EXIT_CONFIG) from error
     except AlreadyRunning as error:
@@ -131,8 +130,8 @@ def serve(
     raise typer.Exit(code)
 
 
-def _run(config: Config, source: Source, *, to_the_end: bool) -> int:
-    """Prepare the log and the runtime folder, serve, and return the exit code. `to_the_end`: as for `Signals`."""
+def _run(config: Config, source: Source) -> int:
+    """Prepare the log and the runtime folder, serve, and return the exit code."""
     from usmd import log  # structlog, which `--help` and `usmd config` do without
 
     standard_streams.never_block()
@@ -140,7 +139,7 @@ def _run(config: Config, source: Source, *, to_the_end: bool) -> int:
     server = config.server
     if runtime_folder() in (server.socket.parent, server.admin_socket.parent, server.state_dir):
         prepare_folder(runtime_folder())
-    with Signals(to_the_end=to_the_end) as signals:
+    with Signals(to_the_end=_OWN_PROCESS.get()) as signals:
         # Imported here, because grpc must not be imported before the log is configured, and `--help` needs none of it.
         from usmd.server.daemon import serve as serve_until_stopped
 
@@ -165,7 +164,9 @@ def main() -> None:
     """Entry point of `usmd`."""
     standard_streams.open_missing()
     use_escapes()
+    before = _OWN_PROCESS.set(True)
     try:
-        program(obj=OWN_PROCESS)
+        program()
     finally:
+        _OWN_PROCESS.reset(before)
         ignore_all()
