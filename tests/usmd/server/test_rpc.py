@@ -115,11 +115,12 @@ def test_a_defect_in_a_fault_stream_tells_nothing_either(ask, logged):
 
 
 def test_a_message_to_a_client_that_has_gone_is_no_defect(ask, logged):
-    ended = threading.Event()
+    written, ended = threading.Event(), threading.Event()
 
     class Late(Admin):
         async def WatchEvents(self, request, context):  # noqa: N802
             await context.write(admin_pb2.Event(kind="first"))
+            written.set()  # the client may have read the message before
             try:
                 await asyncio.Event().wait()  # waits: until it is cancelled
             except asyncio.CancelledError:
@@ -132,6 +133,7 @@ def test_a_message_to_a_client_that_has_gone_is_no_defect(ask, logged):
     def leave(channel):
         events = admin_pb2_grpc.AdminServiceStub(channel).WatchEvents(admin_pb2.WatchEventsRequest())
         assert next(events).kind == "first"
+        assert written.wait(90)
         events.cancel()
         return ended.wait(90)
 
