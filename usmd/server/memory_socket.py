@@ -79,7 +79,7 @@ class MemorySocket:
             self._allowance,
             sampling,
             LocalStreams(engine, sessions, min(in_all, MAX_CONNECTIONS)),
-            GuaranteedFaults(engine.core.state.guarantees),
+            GuaranteedFaults(engine.core.state.guarantees, engine.now),
             self._dispose,
         )
         engine.between = self._around.guaranteed.serve

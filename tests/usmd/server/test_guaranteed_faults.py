@@ -1,5 +1,6 @@
 """Which clients are served between the faults of another one. Descriptors are pipes in place of userfaultfds."""
 
+import math
 import os
 from itertools import chain
 
@@ -8,24 +9,30 @@ import pytest
 from usmd.core.guarantees import Guarantees
 from usmd.core.region import Process
 from usmd.core.settings import CoreSettings
-from usmd.server.guaranteed_faults import MOST, GuaranteedFaults
+from usmd.server.guaranteed_faults import LINGER_SECONDS, MOST, MOST_LOOKS, MOST_SECONDS, GuaranteedFaults
 
 
 class World:
-    """Clients 1, 2, and so on. What was served is in `served`."""
+    """Clients 1, 2, and so on. What was served is in `served`. Each look at the clock takes `look` seconds."""
 
-    def __init__(self, count):
+    def __init__(self, count, look=LINGER_SECONDS):
+        self.now, self.look = 100.0, look
         self.guarantees = Guarantees(
             CoreSettings(frames=1000, page_size=4096, low=10, high=20, deny_budget=0, deny_budget_total=0)
         )
-        self.faults = GuaranteedFaults(self.guarantees)
+        self.faults = GuaranteedFaults(self.guarantees, self.clock)
         self.served = []
+        self.on_served = lambda number: None
         self.ends = {}
         self.processes = {}
         for number in range(1, count + 1):
             self.processes[number] = Process(number, "app", None, None, None)
             self.ends[number] = os.pipe()
             self.faults.add(number, self.ends[number][0], Reader(self, number))
+
+    def clock(self):
+        self.now += self.look
+        return self.now
 
     def guarantee(self, number, pages=1):
         self.guarantees.set(self.processes[number], pages, 1)
@@ -53,6 +60,7 @@ class Reader:
     def serve_once(self):
         os.read(self._world.ends[self._number][0], 1)
         self._world.served.append(self._number)
+        self._world.on_served(self._number)
 
 
 @pytest.fixture
@@ -131,7 +139,7 @@ def test_one_that_is_served_may_end_the_next(world):
     for number in (1, 2):
         world.faults.remove(number)
         world.faults.add(number, world.ends[number][0], Ends(3 - number))
-    assert len(world.serve()) == 1
+    assert len(set(world.serve())) == 1
 
 
 def test_of_very_many_some_are_served_at_a_look_and_each_has_its_turn():
@@ -140,8 +148,52 @@ def test_of_very_many_some_are_served_at_a_look_and_each_has_its_turn():
         for number in world.processes:
             world.guarantee(number)
             world.fault(number)
+        world.faults._rests_until = math.inf  # no further looks
         found = [world.serve() for _ in range(4)]
         assert [len(each) for each in found] == [MOST, MOST, MOST, 0]
         assert sorted(chain.from_iterable(found)) == list(world.processes)
     finally:
         world.close()
+
+
+def test_a_thread_that_faults_again_at_once_is_served_before_others_go_on(world):
+    world.look = LINGER_SECONDS / 4
+    left = [None] * 5
+    world.on_served = lambda number: left and (left.pop(), world.fault(number))
+    world.guarantee(1)
+    world.fault(1)
+    assert world.serve() == [1] * 6
+
+
+def test_one_that_faults_without_end_has_so_long_and_then_others_as_long(world):
+    world.look = LINGER_SECONDS / 4
+    world.on_served = world.fault
+    world.guarantee(1)
+    world.fault(1)
+    began = world.now
+    many = len(world.serve())
+    assert many > 10
+    assert world.now - began == pytest.approx(MOST_SECONDS, abs=2 * world.look)
+    assert world.serve() == [1]
+    world.now += MOST_SECONDS
+    assert len(world.serve()) == many
+
+
+def test_beside_one_that_faults_without_end_the_looks_end(world):
+    """The process whose faults are being served has a guarantee too: its faults are no reason for further looks."""
+    world.look = LINGER_SECONDS / 4
+    world.guarantee(1)
+    world.guarantee(2)
+    world.fault(1)
+    world.fault(2)
+    began = world.now
+    assert world.serve(beside=1) == [2]
+    assert world.now - began == pytest.approx(LINGER_SECONDS, abs=2 * world.look)
+
+
+def test_a_clock_that_stands_still_ends_the_looks(world):
+    world.look = 0.0
+    world.on_served = world.fault
+    world.guarantee(1)
+    world.fault(1)
+    assert len(world.serve()) == 1 + MOST_LOOKS
