@@ -15,6 +15,7 @@ from typing import Final
 from usmd.core.events import PageFault
 from usmd.mechanism import ranges, uffd
 from usmd.mechanism.address_map import Piece
+from usmd.mechanism.hearing import Hearing
 from usmd.mechanism.poisoning import Poisoning
 from usmd.mechanism.put_off import PutOff, cut
 from usmd.mechanism.region_addresses import RegionAddresses
@@ -53,6 +54,7 @@ class ClientMemory:
         self._copy_pages = uffd.CopyPages(descriptor)
         self._page_size = page_size
         self._at = RegionAddresses()
+        self.hearing = Hearing(descriptor, self._at, self._patiently)
         self.sampled = SampledPages(descriptor, self._at, self._patiently)
         self._poisoning = Poisoning(descriptor, self._at, self._patiently, can=Feature.POISON in features)
         self._gone: set[int] = set()
@@ -74,10 +76,17 @@ class ClientMemory:
         """Whether a region is known to be at any of these addresses."""
         return self._at.overlaps(address, length)
 
-    def register(self, region_id: int, address: int, length: int) -> None:
-        """Serve a region that the client has mapped at an address. Raises OSError if the kernel refuses the range."""
-        uffd.register(self.descriptor, address, length, minor=uffd.HEARS_TOUCHES in self.features)
+    def register(self, region_id: int, address: int, length: int, *, deaf: bool = False) -> None:
+        """Serve a region that the client has mapped at an address. Raises OSError if the kernel refuses the range.
+
+        `deaf`: see `hearing`.
+        """
+        hears = uffd.HEARS_TOUCHES in self.features
+        uffd.register(self.descriptor, address, length, minor=hears and not deaf)
         self._at.put(region_id, address, length)
+        self.hearing.forget(region_id)
+        if hears and deaf:
+            self.hearing.deaf.add(region_id)
 
     def mapped(self, region_id: int) -> bool:
         """Whether a region was registered here and is not forgotten."""
@@ -116,6 +125,7 @@ class ClientMemory:
     def forget(self, region_id: int) -> None:
         """Forget where a region is mapped. A touch of what is still mapped of it is an error."""
         self._at.forget(region_id)
+        self.hearing.forget(region_id)
         self._gone.discard(region_id)
 
     def lose(self, address: int, length: int) -> None:
@@ -203,22 +213,10 @@ class ClientMemory:
         return filled
 
     def map_present(self, region_id: int, offset: int, length: int) -> int:
-        """Put bytes that are in the memory into the page table, writable, and wake the threads that wait for them.
-
-        Needs HEARS_TOUCHES. Returns how many bytes, from the first on: it stops at a page that is not in the memory,
-        that is in the page table already, or that the client does not map.
-        """
+        """Put bytes that are in the memory where threads see them, and wake the threads; see `Hearing.map_present`."""
         if self._poisoning.put_off:  # as in `zero`
             self._poisoning.spare(region_id, offset, length)
-        done = 0
-        for start, count, address in self._at.maps[region_id].locate(offset, length):
-            if start != offset + done:
-                break
-            part, error = self._patiently(uffd.continue_, address, count)
-            done += part
-            if error:
-                break
-        return done
+        return self.hearing.map_present(region_id, offset, length)
 
     def _zero_at(self, region_id: int, piece: Piece) -> bool:
         offset, length, address = piece
@@ -271,6 +269,8 @@ class ClientMemory:
         if self._poisoning.put_off:  # as in `zero`
             self._poisoning.spare(region_id, offset, length)
         mode = 0 if writable else uffd.COPY_WRITE_PROTECTED
+        if mode and self.hearing.deaf and not self.hearing.hear(region_id, offset, length, protect=True):
+            return uffd.Drained(0, errno.EAGAIN)
         found = self._at.maps[region_id]
         done = 0
         if found.whole is not None:
@@ -305,6 +305,8 @@ class ClientMemory:
 
     def protect(self, region_id: int, offset: int, length: int) -> bool:
         """Stop writes to a range; False if some can still pass, as while a remap is unfinished."""
+        if self.hearing.deaf and not self.hearing.hear(region_id, offset, length, protect=True):
+            return False
         moves = self._at.moves
         done = all(
             self._protect_at(address, count) for _, count, address in self._at.maps[region_id].locate(offset, length)

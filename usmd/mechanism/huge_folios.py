@@ -28,6 +28,7 @@ _POPULATE_READ: Final = 22
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+_libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
 
 
 class Folios(NamedTuple):
@@ -75,8 +76,10 @@ def _text(path: Path) -> str:
         return ""
 
 
-def take(address: int, length: int, folio: int) -> None:
+def take(address: int, length: int, folio: int) -> int:
     """Allocate the memory of a range of a shared mapping by folios, as far as the kernel has some now.
+
+    Returns how many bytes of it are in the memory, from the first one on.
 
     Address and length are multiples of `folio`. What the range holds already stays as it is. The range is advised no
     longer, and unmapped here: so only the client maps it, and the kernel can take single pages out of its page table.
@@ -84,6 +87,12 @@ def take(address: int, length: int, folio: int) -> None:
     _libc.madvise(address, length, mmap.MADV_HUGEPAGE)
     for place in range(address, address + length, folio):
         if _libc.madvise(place, HARDWARE_PAGE, _POPULATE_READ):
-            break  # memory is short: the caller finds what is missing
+            break  # memory is short
+    pages = ctypes.create_string_buffer(length // HARDWARE_PAGE)
+    known = _libc.mincore(address, length, pages) == 0  # quick while a folio is mapped as one
     _libc.madvise(address, length, mmap.MADV_NOHUGEPAGE)
     _libc.madvise(address, length, mmap.MADV_DONTNEED)
+    if not known:
+        return 0
+    missing = pages.raw.find(0, 0, length // HARDWARE_PAGE)
+    return length if missing < 0 else missing * HARDWARE_PAGE

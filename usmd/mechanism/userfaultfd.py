@@ -26,7 +26,7 @@ from usmd.mechanism.departures import Departures
 from usmd.mechanism.filling import Filling
 from usmd.mechanism.neighbours import neighbours
 from usmd.mechanism.off_loop import Run
-from usmd.mechanism.real_region import MAX_RUNS, RealRegion
+from usmd.mechanism.real_region import ALIGNMENT, MAX_RUNS, RealRegion
 from usmd.mechanism.releasing import Releasing
 from usmd.mechanism.staging import Block, MemfdStage, Staging
 from usmd.mechanism.uffd import HARDWARE_PAGE, Feature
@@ -95,7 +95,7 @@ class UserfaultfdMemory(Mechanism):
         for other in self._served:
             if other is not client and other.pid == client.pid:
                 other.lose(address, length)
-        client.register(region.region_id, address, length)
+        client.register(region.region_id, address, length, deaf=self._zeroing.lets_map(region, address))
         self._served[client] = None
         region.client = client
         try:
@@ -195,10 +195,16 @@ class UserfaultfdMemory(Mechanism):
             by_region.setdefault(region.region_id, []).append((first * size, count * size))
         for region_id, runs in by_region.items():
             region = self._regions[region_id]
+            client = region.client
+            deaf = client is not None and region.has_folios and not _hear(client, region_id, runs)
             self._releasing.begin(region, runs)
-            if region.client is not None:
+            if deaf:
+                self.settle()
+                if region.unfreed:  # a touch of these zeros would not be reported
+                    self.on_held(region_id, "touches of memory that cannot be given back cannot be heard")
+            if client is not None:
                 for offset, length in runs:
-                    region.client.not_wanted(region_id, offset, length)
+                    client.not_wanted(region_id, offset, length)
 
     def settle(self) -> None:
         """Wait for the punch that has begun, if one has."""
@@ -241,8 +247,10 @@ class UserfaultfdMemory(Mechanism):
                 by_region.setdefault(region, []).append((first * size, count * size))
         for region, runs in by_region.items():
             client = region.client
-            why_not = "" if client is None else client.sampled.take_out(region.region_id, runs)
-            if client is not None and why_not:
+            if client is None or not client.hearing.hear_all(region.region_id):
+                continue
+            why_not = client.sampled.take_out(region.region_id, runs)
+            if why_not:
                 client.sampled.sampler = None
                 self.on_unsampled(client, why_not)
 
@@ -375,3 +383,14 @@ def _read(region: RealRegion, start: int, length: int, page_size: int) -> Iterat
         data = region.read(first, min(most, start + length - first))
         for each in range(0, len(data), page_size):
             yield data[each : each + page_size]
+
+
+def _hear(client: ClientMemory, region_id: int, runs: Sequence[Run]) -> bool:
+    """Have touches reported of what is punched and may still take memory: parts of folios."""
+    hearing = client.hearing
+    heard = [
+        hearing.hear(region_id, offset, length)
+        for offset, length in (runs if hearing.deaf else ())
+        if offset % ALIGNMENT or length % ALIGNMENT
+    ]
+    return all(heard)

@@ -1,7 +1,8 @@
 """Fills ranges of a client's memory with zeros, by the way that is fastest on this machine for so many bytes.
 
-The ways: UFFDIO_ZEROPAGE; UFFDIO_COPY of zeros; a huge folio and UFFDIO_CONTINUE (see `huge_folios`). They are tried
-out when the daemon starts. Single pages take a shorter path, in `userfaultfd`.
+The ways: UFFDIO_ZEROPAGE; UFFDIO_COPY of zeros; a huge folio (see `huge_folios`), which the kernel maps as a whole in a
+region that is deaf (see `hearing`), and UFFDIO_CONTINUE page by page in others. They are tried out when the daemon
+starts. Single pages take a shorter path, in `userfaultfd`.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ class Zeroing:
         """Features that a client's userfaultfd needs for the ways."""
         return HEARS_TOUCHES if any(way.folio for _, way in self._ways) else Feature(0)
 
+    def lets_map(self, region: RealRegion, address: int) -> bool:
+        """Whether a region that a client maps at an address is to be deaf: the kernel can map its folios as a whole."""
+        aligned = len(region.mapping) >= ALIGNMENT and region.address % ALIGNMENT == address % ALIGNMENT == 0
+        return aligned and any(way.folio == ALIGNMENT for _, way in self._ways)
+
     def fill(self, region: RealRegion, client: ClientMemory, offset: int, length: int) -> None:
         """Fill missing bytes with zeros and wake the threads that wait, as `ClientMemory.zero`."""
         if length >= self._least:
@@ -94,10 +100,10 @@ class Zeroing:
         end = offset + length
         first, last = -(-offset // folio) * folio, end // folio * folio
         if first < last:
-            huge_folios.take(region.address + first, last - first, folio)
+            there = huge_folios.take(region.address + first, last - first, folio)
             region.has_folios = True
             region.folios.update(range(first // ALIGNMENT, (last - 1) // ALIGNMENT + 1))
-            done = client.map_present(region.region_id, first, last - first)
+            done = client.map_present(region.region_id, first, there)
             if done < last - first:
                 region.no_folios_until = self._clock() + REST_SECONDS
             if offset < first:

@@ -67,9 +67,20 @@ def test_a_folio_is_taken_by_one_touch_and_leaves_what_is_there():
             assert region.address % FOLIO == 0
             os.pwrite(region.memfd, b"there", FOLIO + 5)
             before = folios_so_far()
-            huge_folios.take(region.address, 2 * FOLIO, FOLIO)
+            there = huge_folios.take(region.address, 2 * FOLIO, FOLIO)
+            assert there % mmap.PAGESIZE == 0
+            assert there >= min(region.pages_in_memory() - 1, 512) * mmap.PAGESIZE
             assert folios_so_far() > before
             assert region.read(FOLIO, 16) == b"\0\0\0\0\0there\0\0\0\0\0\0"
             assert region.pages_in_memory() >= 512 + 1
+        finally:
+            region.close()
+
+
+def test_bytes_that_the_kernel_has_no_folio_for_are_not_counted_as_there():
+    with shmem_enabled("never"):
+        region = RealRegion(1, 2 * 512, mmap.PAGESIZE)
+        try:
+            assert huge_folios.take(region.address, FOLIO, FOLIO) == mmap.PAGESIZE
         finally:
             region.close()

@@ -31,10 +31,12 @@ def make(monkeypatch):
     monkeypatch.setattr(memory_world, "PAGES", PAGES)
     made = []
 
-    def make(*ways, minor=True):
+    def make(*ways, minor=True, deaf=False):
         require_real_memory()
-        world = World(HARDWARE_PAGE, minor=minor)
+        world = World(HARDWARE_PAGE, minor=minor, connected=False)
         made.append(world)
+        world.memory._zeroing = Zeroing(ways if deaf else ())
+        world.connect()
         world.memory._zeroing = Zeroing(ways)
         return world
 
@@ -43,11 +45,14 @@ def make(monkeypatch):
         each.close()
 
 
-@pytest.fixture
-def huge(make):
+@pytest.fixture(params=["the kernel maps", "page by page"])
+def huge(make, request):
     """A world with huge folios."""
     with shmem_enabled("advise"):
-        yield make((FOLIO, HUGE))
+        deaf = request.param == "the kernel maps"
+        world = make((FOLIO, HUGE), deaf=deaf)
+        assert world.client.memory.hearing.is_deaf(memory_world.REGION) == deaf
+        yield world
 
 
 class _Vector(ctypes.Structure):
@@ -190,15 +195,25 @@ def test_where_the_kernel_has_no_folio_the_run_is_filled_without_and_no_other_is
         assert seen(world, 0, PAGES) == bytes(3 * FOLIO)
 
 
+@pytest.mark.parametrize("deaf", [False, True])
 @pytest.mark.parametrize("way", [ZEROPAGE, COPY, HUGE])
-def test_every_way_fills_what_is_missing_and_leaves_what_the_client_put_there(make, way):
-    world = make((0, way))
+def test_every_way_fills_what_is_missing_and_leaves_what_the_client_put_there(make, way, deaf):
+    world = make((0, way), deaf=deaf)
     world.client_writes_into_the_memfd(40, b"mine")
     zero(world, 0, 1024)
     assert seen(world, 0, 40) == bytes(40 * HARDWARE_PAGE)
     assert seen(world, 41, 1024 - 41) == bytes((1024 - 41) * HARDWARE_PAGE)
     write(world.at(40) + 1, b"!").result()
     assert seen(world, 40, 1)[:5] == b"m!ne\0"
+
+
+def test_a_region_is_to_be_deaf_if_a_folio_of_it_can_be_mapped_as_a_whole(make):
+    region = make().region
+    huge, small = Zeroing(((FOLIO, HUGE),)), Zeroing(((1 << 16, Way("folios of 64 KiB", 1 << 16)),))
+    assert huge.lets_map(region, 8 * FOLIO)
+    assert not huge.lets_map(region, 8 * FOLIO + HARDWARE_PAGE)
+    assert not small.lets_map(region, 8 * FOLIO)
+    assert not Zeroing().lets_map(region, 8 * FOLIO)
 
 
 def test_a_region_that_is_not_aligned_gets_no_folios(huge):
