@@ -24,7 +24,6 @@ from usmd.mechanism import huge_folios, sampler, uffd, zeroing
 from usmd.swap import ways
 
 _CAP_SYS_PTRACE: Final = 19
-_CAP_SYS_NICE: Final = 23
 _SECCOMP_FILTER: Final = "2"
 _CONTAINER_MARKS: Final = ("/.dockerenv", "/run/.containerenv")
 _SEALS: Final = fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
@@ -55,19 +54,13 @@ def look(root: Path = Path("/")) -> Findings:
         locked_bytes=_limit(resource.RLIMIT_MEMLOCK),
         map_count=_number(_text(root / "proc/sys/vm/max_map_count")),
         memory_bytes=int(available) * 1024 if available.isdecimal() else None,
-        sampling_error=_why_no_sampling(offer.features, root / "proc/swaps", int(status.get("CapEff", "0"), 16)),
+        sampling_error=sampler.why_no_features(offer.features)
+        or sampler.kernel_swap(root / "proc/swaps")
+        or sampler.why_not_permitted(root / "proc/self/status", root / "proc/self/ns/user"),
         build=BUILD.text,
         folios=folios,
         ways=tuple((least, way.name) for least, way in zeroing.try_out(offer, folios)),
     )
-
-
-def _why_no_sampling(features: uffd.Feature, swaps: Path, capabilities: int) -> str:
-    """Why touches cannot be sampled: features of userfaultfd, swap of the kernel, or rights; empty if they can."""
-    why_not = sampler.why_no_features(features) or sampler.kernel_swap(swaps)
-    if not why_not and not capabilities >> _CAP_SYS_NICE & 1:
-        why_not = "no CAP_SYS_NICE, which usmd needs to take pages out of a client's page table"
-    return why_not
 
 
 def look_at_device(path: Path) -> DeviceFile | None:

@@ -29,6 +29,11 @@ _PROCESS_MADVISE: Final = 440
 """Number of the system call on all architectures."""
 _FOR_GOOD: Final = (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EBADF)
 _SWAPS: Final = Path("/proc/swaps")
+_STATUS: Final = Path("/proc/self/status")
+_NAMESPACE: Final = Path("/proc/self/ns/user")
+_CAP_SYS_NICE: Final = 23
+_FIRST_NAMESPACE: Final = 0xEFFFFFFD
+"""Inode of the system's own user namespace (PROC_USER_INIT_INO): a capability in another one is none here."""
 
 
 _RANGE_BYTES: Final = 16
@@ -94,6 +99,28 @@ def _why_refused(error: int) -> str:
     if error == errno.EACCES:
         return "process_madvise is not permitted on this client: usmd needs CAP_SYS_PTRACE over other users' processes"
     return f"process_madvise(MADV_PAGEOUT) is refused: {os.strerror(error)}"
+
+
+def why_not_permitted(status: Path = _STATUS, namespace: Path = _NAMESPACE) -> str:
+    """Why this process may take out no page of any other one; empty if it may, or if that is not known.
+
+    The kernel asks for the capability for other processes alone, so a call for this one tells only of filters. `status`
+    and `namespace`: the files of /proc with the capabilities, and of the user namespace.
+    """
+    pidfd = os.pidfd_open(os.getpid())
+    try:
+        syscall(_PROCESS_MADVISE, pidfd, 0, 0, _MADV_PAGEOUT)  # no ranges
+    except OSError as error:
+        if error.errno in _FOR_GOOD:
+            return _why_refused(error.errno)
+    finally:
+        os.close(pidfd)
+    try:
+        fields = dict(line.partition(":")[::2] for line in status.read_text(encoding="utf-8").splitlines())
+        has = int(fields["CapEff"], 16) >> _CAP_SYS_NICE & 1 and namespace.stat().st_ino == _FIRST_NAMESPACE
+    except (OSError, KeyError, ValueError):
+        return ""
+    return "" if has else _why_refused(errno.EPERM)
 
 
 def why_no_features(features: Feature) -> str:

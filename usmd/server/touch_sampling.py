@@ -23,7 +23,7 @@ class TouchSampling:
     """Begins, suspends and ends the sampling of clients.
 
     `why_not`: why no client is sampled now; empty if clients are. `kernel_swap` says why the kernel's own swap is in
-    the way, or nothing.
+    the way, or nothing, and `why_not_permitted` why usmd has no right to it.
     """
 
     def __init__(
@@ -33,6 +33,7 @@ class TouchSampling:
         features: uffd.Feature,
         kernel_swap: Callable[[], str] = sampler.kernel_swap,
         cost: SamplingCost | None = None,
+        why_not_permitted: Callable[[], str] = sampler.why_not_permitted,
     ) -> None:
         """`features`: what the kernel offers. `cost`: what it may cost; None: any."""
         self._engine = engine
@@ -46,7 +47,7 @@ class TouchSampling:
         self._refused: dict[ClientMemory, str] = {}
         """Clients of which no page can be taken out, and why."""
         self._never = "" if engine.core.state.settings.sampling else 'memory.sampling = "off"'
-        self._never = self._never or sampler.why_no_features(features)
+        self._never = self._never or sampler.why_no_features(features) or why_not_permitted()
         self.why_not = "not looked yet"
         memory.on_unsampled = self._cannot
         engine.sampling_cost = self.cost

@@ -3,11 +3,13 @@
 import ctypes
 import errno
 import os
+import signal
+from pathlib import Path
 
 import pytest
 
 from usmd.mechanism import sampler, uffd
-from usmd.mechanism.sampler import MAX_RANGES, Pageout, kernel_swap, why_no_features
+from usmd.mechanism.sampler import MAX_RANGES, Pageout, kernel_swap, why_no_features, why_not_permitted
 from usmd.mechanism.uffd import Feature
 
 ALL = uffd.HEARS_TOUCHES | Feature.WP_UNPOPULATED
@@ -64,6 +66,73 @@ def test_a_refusal_for_good_says_what_is_needed(kernel, error, why):
     asked = kernel(-error)
     assert why in Pageout(7).take_out([(4096, 4096), (16384, 4096)])
     assert len(asked.calls) == 1
+
+
+NICE = 1 << 23
+
+
+@pytest.fixture
+def proc(tmp_path, monkeypatch):
+    """Files of /proc: the capabilities of a process, and its user namespace, which is the system's own."""
+    monkeypatch.setattr(sampler, "syscall", lambda *_: 0)
+    namespace = tmp_path / "user"
+    namespace.touch()
+    monkeypatch.setattr(sampler, "_FIRST_NAMESPACE", namespace.stat().st_ino)
+
+    def files(capabilities):
+        status = tmp_path / "status"
+        status.write_text(f"Name:\tpython\nCapEff:\t{capabilities:016x}\nSeccomp:\t0\n")
+        return status, namespace
+
+    return files
+
+
+def test_the_right_to_take_pages_out_is_a_capability_in_the_systems_own_user_namespace(proc, tmp_path):
+    status, namespace = proc(NICE)
+    assert why_not_permitted(status, namespace) == ""
+    other = tmp_path / "other"
+    other.touch()
+    assert "CAP_SYS_NICE" in why_not_permitted(status, other)
+    assert "CAP_SYS_NICE" in why_not_permitted(*proc(0xFFFFFFFF & ~NICE))
+
+
+def test_what_proc_does_not_say_about_the_right_is_not_known(proc, tmp_path):
+    status, namespace = proc(NICE)
+    assert why_not_permitted(tmp_path / "none", namespace) == ""
+    assert why_not_permitted(status, tmp_path / "none") == ""
+    status.write_text("Name:\tpython\n")
+    assert why_not_permitted(status, namespace) == ""
+
+
+def test_a_filter_of_system_calls_is_in_the_way_and_an_odd_answer_is_not(proc, monkeypatch):
+    status, namespace = proc(NICE)
+    for error, why in ((errno.ENOSYS, "is refused"), (errno.EPERM, "not permitted"), (errno.EINVAL, "")):
+
+        def refuse(number, pidfd, *_, error=error):
+            assert number == 440
+            assert "Pid:" in Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+            raise OSError(error, os.strerror(error))
+
+        monkeypatch.setattr(sampler, "syscall", refuse)
+        found = why_not_permitted(status, namespace)
+        assert why in found if why else found == ""
+
+
+def test_the_answer_is_the_kernels():
+    """The kernel's own answer for another process, a child: the same as what is found out without one."""
+    child = os.fork()
+    if not child:
+        signal.pause()
+    try:
+        pidfd = os.pidfd_open(child)
+        try:
+            asked = Pageout(pidfd).take_out([(0, 4096)])
+        finally:
+            os.close(pidfd)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert why_not_permitted() == asked
 
 
 @pytest.mark.parametrize("lacking", [Feature.MINOR_SHMEM, Feature.WP_UNPOPULATED])

@@ -30,7 +30,7 @@ class Client:
 class Bench:
     """An engine over real memory without clients, and its sampling; `swap` is the kernel's."""
 
-    def __init__(self, rate=2.0, features=ALL, cost=None):
+    def __init__(self, rate=2.0, features=ALL, cost=None, refusal=""):
         settings = CoreSettings(
             frames=8, page_size=PAGE, deny_budget=4, deny_budget_total=4, sampling=rate,
             default_policies=("first_fit", "fifo", "refuse"),
@@ -38,7 +38,7 @@ class Bench:
         self.memory = UserfaultfdMemory(PAGE)
         self.engine = Engine(settings, self.memory, [MemorySwapDevice(number=0, name="swap", slots=8, page_size=PAGE)])
         self.swap = ""
-        self.sampling = TouchSampling(self.engine, self.memory, features, lambda: self.swap, cost)
+        self.sampling = TouchSampling(self.engine, self.memory, features, lambda: self.swap, cost, lambda: refusal)
         self.process = self.engine.submit(events.Attach("app", "first_fit", "fifo", "refuse")).process_id
 
     def active(self, process=None):
@@ -79,9 +79,13 @@ def test_a_client_whose_system_calls_would_fail_is_not(make):
 
 @pytest.mark.parametrize(
     ("options", "why"),
-    [({"rate": 0.0}, 'memory.sampling = "off"'), ({"features": ALL & ~Feature.WP_UNPOPULATED}, "WP_UNPOPULATED")],
+    [
+        ({"rate": 0.0}, 'memory.sampling = "off"'),
+        ({"features": ALL & ~Feature.WP_UNPOPULATED}, "WP_UNPOPULATED"),
+        ({"refusal": "usmd needs CAP_SYS_NICE"}, "usmd needs CAP_SYS_NICE"),
+    ],
 )
-def test_nobody_is_where_it_is_switched_off_or_the_kernel_cannot(make, options, why):
+def test_nobody_is_where_it_is_switched_off_or_the_kernel_cannot_or_usmd_may_not(make, options, why):
     bench = make(**options)
     assert bench.sampling.features == Feature(0)
     assert bench.memory.sampling.startswith("off: ")

@@ -94,7 +94,7 @@ class Table {
       const cell = this.rows[number].children[place];
       if (column.fill) column.fill(cell, item);
       else put(cell, column.text(item));
-      cell.classList.toggle("zero", cell.textContent === "0" || cell.textContent === "0.0" || cell.textContent === "–");
+      cell.classList.toggle("zero", !column.names && ["0", "0.0", "–"].includes(cell.textContent));
       if (column.bad) cell.classList.toggle("bad", column.bad(item));
     }));
   }
@@ -484,7 +484,7 @@ const ofUser = (name) => (user) => {
   return limit ? bounded(limit.used, limit.most) : "–";
 };
 const users = new Table("users", [
-  { title: "User", class: "number", text: (user) => String(user.uid) },
+  { title: "User", class: "number", names: true, text: (user) => String(user.uid) },
   { title: "Sessions", class: "number", text: (user) => bounded(user.sessions, user.max_sessions) },
   { title: () => `Memory, ${unit.name}`, class: "number", text: (user) => bounded(user.resident, user.memory_max, bytesOf) },
   { title: () => `Min, ${unit.name}`, class: "number second-rank", text: (user) => (user.memory_min ? bytesOf(user.memory_min) : "–") },
