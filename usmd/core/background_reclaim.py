@@ -69,6 +69,7 @@ class BackgroundReclaim:
         self._under_way = False
         if any(process.policies.conditional for process in state.processes.values()):
             state.background_at = state.now + state.settings.cond_interval
+            state.more_to_do = True
 
     def _turn(self, process: Process) -> Steps:
         trim, swap_in, demote = process.policies.turn(self._state.settings.cond_batch)

@@ -41,6 +41,7 @@ class CondFence(Fence):
                 self.raised("cond", "it", error, " when asked which calls it handles")
             state = self._state
             state.background_at = min(state.background_at, state.now + state.settings.cond_interval)
+            state.more_to_do = True
 
     def page_swapped(self, page: int, device: int) -> None:
         """Notify the conditional policy, if it listens, that a page is on a swap device."""

@@ -135,6 +135,7 @@ class Fence(PolicySet):
         if kind not in self.blame.misbehaving:
             self.blame.misbehaving[kind] = what
             self._state.misbehaving.append(self._process)
+            self._state.more_to_do = True
 
     def _timed(self, kind: str, stopwatch: Callable[[], float], started: float) -> None:
         """Report a call that took long, unless `stopwatch` cannot tell that the policy itself was slow."""

@@ -67,6 +67,7 @@ class Frozen:
         page.until = until
         if freeze is None:
             freeze = self.of[process.process_id] = self._begin(process, patience)
+            state.more_to_do = True
         if new:
             process.counters.oom_freezes += 1
             freeze.pages.append(page)

@@ -70,10 +70,9 @@ class GuardedPolicies(HandOver):
         plan: Any = request.plan if yields else answer
         exact = type(plan) is Allocation
         if exact:  # by way of a variable, so that mypy, and thus mypyc, does not take it that the fields are ints
-            first, count, frame = plan.first, plan.count, plan.frame
-            stride = plan.stride
-            if first is fault.page and count is _ONE is stride and frame is None:  # the usual answer; no look at types
-                return plan, yields
+            if plan.first is fault.page and plan.count is _ONE is plan.stride and plan.frame is None:
+                return plan, yields  # the usual answer; no look at types
+            first, count, frame, stride = plan.first, plan.count, plan.frame, plan.stride
             if (
                 type(first) is type(count) is type(stride) is int
                 and stride > 0

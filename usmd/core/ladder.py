@@ -115,11 +115,14 @@ class Ladder:
         if entry:
             return SWAPPED, NO_FRAME, plan, yields
         free = self._frames.free
-        room = free > self._guarantees.few or (free > 1 and self._placement.room(process, swap=False))
-        room = room and process.resident < process.absent_max
-        if room and not self._waiting:
+        if (
+            (free > self._guarantees.few or (free > 1 and self._placement.room(process, swap=False)))
+            and process.resident < process.absent_max
+            and not self._waiting
+        ):
             if plan.count == 1:
-                return FILLED, self._zero_fill(region, page, plan.frame), plan, yields
+                zero_fill = self._zero_fill
+                return FILLED, zero_fill(region, page, plan.frame), plan, yields
             if plan.frame is None and self._placement.place_run(region, page, plan):
                 return FILLED, region.table[page] - 1, plan, yields
         return ABSENT, NO_FRAME, plan, yields

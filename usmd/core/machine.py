@@ -7,7 +7,8 @@ waits, and two cores that get the same events in the same order return the same 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar
+from math import inf
+from typing import Any, ClassVar, Final
 
 from mypy_extensions import mypyc_attr
 
@@ -43,6 +44,9 @@ from usmd.core.view import MakePolicy
 from usmd.core.windows import Windows
 from usmd.core.work import DoPart, Kind, one_by_one
 from usmd.errors import OutOfRange
+
+NOTED: Final = HELD | ALONG
+"""Flags of a page of which the next touch is told."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -166,29 +170,51 @@ class Core:
             self._handlers[type(event)](event)
             if self._borrowers:
                 self._budget_queue.take_back()
-            if self.waiting or self.over_budget or self.frozen:
-                self._serve_faults()
-            if now >= state.background_at:
-                self._background.begin()
-            if state.misbehaving:
-                self._mapping.replace_misbehaving()
-            free = self._frames.free
-            if free < state.begin_sampling_below:
+            if state.more_to_do:
+                self._do_before_reclaim()
+            if self._frames.free < state.begin_sampling_below:
                 self._sampler.begin_next()
             if self._work and not self._queue.asked:
                 self._go_on()
-                free = self._frames.free
-            if free < self._high + state.ahead:
+            if self._frames.free < self._high + state.ahead:
                 self.reclaim.between_marks()
             else:
                 self.reclaim.reclaiming = False
-            if state.forced_victims:
-                self.reclaim.evict_forced()
-            if state.sampling_wanted:
-                self._sampler.take_out()
+            if state.more_to_do:
+                self._do_after_reclaim()
         finally:
             state.running.call = None
         return state.take_commands()
+
+    def _do_before_reclaim(self) -> None:
+        """What is not to be done after most events, see `State.more_to_do`."""
+        state = self.state
+        if self._faults_wait:
+            self._serve_faults()
+        if state.now >= state.background_at:
+            self._background.begin()
+        if state.misbehaving:
+            self._mapping.replace_misbehaving()
+
+    def _do_after_reclaim(self) -> None:
+        """The rest of that."""
+        state = self.state
+        if state.forced_victims:
+            self.reclaim.evict_forced()
+        if state.sampling_wanted:
+            self._sampler.take_out()
+        state.more_to_do = self.has_more_to_do
+
+    @property
+    def _faults_wait(self) -> bool:
+        return bool(self.waiting or self.over_budget or self.frozen)
+
+    @property
+    def has_more_to_do(self) -> bool:
+        """Whether `State.more_to_do` must be set."""
+        state = self.state
+        victims_or_samples = state.forced_victims or state.sampling_wanted
+        return bool(self._faults_wait or state.background_at < inf or state.misbehaving or victims_or_samples)
 
     def _serve_faults(self) -> None:
         """Serve the faults that wait, and then the frozen ones that it is time for."""
@@ -226,7 +252,7 @@ class Core:
         """Do a part of the deferred work, and ask the shell once for the GoOn that does the next part."""
         more = self.state.work.go_on(self._parts)
         pieces = len(self._work)
-        if self.waiting or self.over_budget or self.frozen:
+        if self._faults_wait:
             self._serve_faults()
         if (more or len(self._work) > pieces) and not self._queue.asked:
             self._queue.asked = True
@@ -273,7 +299,7 @@ class Core:
                 flags = all_flags[pfn]
                 if write and not flags & DIRTY:
                     self.life.dirty(pfn)
-                if flags & (HELD | ALONG):
+                if flags & NOTED:
                     if flags & ALONG:
                         self.life.used(pfn)
                     if flags & HELD:  # this touch caused the fault, which already counted it

@@ -82,7 +82,7 @@ class PageLife(PageSteps):
         process.counters.zero_fills += count
         state.zero_runs.append((range(pfn, end), range(key, key + count)))
         if process.sampling is not None and process.sampling.run_came(range(pfn, end)):
-            state.sampling_wanted.append(process)
+            state.wants_samples(process)
         process.policies.pages_filled(range(pfn, end))
 
     def swap_in(

@@ -37,6 +37,8 @@ class PageSteps(Rights):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
+        frames = state.frames
+        self._states, self._flags, self._pages, self._filled = frames.state, frames.flags, frames.page, frames.filled
         self.evicting = state.evicting
         self.unwritten = 0
         """Evictions under way that have no slot yet, and may need one."""
@@ -105,28 +107,28 @@ class PageSteps(Rights):
         region.process.resident += 1
         sampling = region.process.sampling
         if sampling is not None and sampling.came(pfn):
-            self._state.sampling_wanted.append(region.process)
+            self._state.wants_samples(region.process)
         return key
 
     def _enter(self, region: Region, page: int, pfn: int, dirty: int) -> None:
         """ABSENT → PRESENT: `_own` and `_become_present` in one call, for the hot path."""
-        state, table, process = self._state, region.table, region.process
-        frames = state.frames
-        frames.page[pfn] = region.first_key + page
-        chunk = table.chunks[page >> CHUNK_BITS]
+        state, process = self._state, region.process
+        self._pages[pfn] = region.first_key + page
+        chunk = region.table.chunks[page >> CHUNK_BITS]
         if chunk is None:
-            table[page] = pfn + 1
+            region.table[page] = pfn + 1
         else:
             chunk[page & CHUNK_MASK] = pfn + 1
         region.resident += 1
         process.resident += 1
         process.counters.zero_fills += 1
-        if process.sampling is not None and process.sampling.came(pfn):
-            state.sampling_wanted.append(process)
-        frames.filled[pfn] = state.now
-        frames.state[pfn] = PRESENT
+        sampling = process.sampling
+        if sampling is not None and sampling.came(pfn):
+            state.wants_samples(process)
+        self._filled[pfn] = state.now
+        self._states[pfn] = PRESENT
         rights = self._rights(region, page) if region.hints.ranges else NORMAL
-        frames.flags[pfn] = dirty | rights
+        self._flags[pfn] = dirty | rights
         if not rights & UNEVICTABLE:
             process.policies.page_filled(pfn)
 

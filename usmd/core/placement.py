@@ -55,10 +55,12 @@ class Placement:
         if self.may_have(page.waiter.region, page.waiter.page):
             self.wait_for_memory(page)
         else:
+            self._state.more_to_do = True
             self.over_budget.setdefault(process.process_id, deque()).append(page)
 
     def wait_for_memory(self, page: WaitingPage) -> None:
         """Queue a page for a frame."""
+        self._state.more_to_do = True
         self.waiting[page] = None
         self.waiting_of.setdefault(page.waiter.region.process.process_id, {})[page] = None
 

@@ -56,13 +56,14 @@ class Reclaim:
     def between_marks(self) -> None:
         """After each event: evict from below the low watermark up to the high one; `State.ahead` raises both."""
         state = self._state
-        settings = state.settings
-        coming = state.frames.free + len(self._life.evicting) + len(state.arriving) + state.dying_frames
-        high = settings.high + state.ahead
-        if coming < settings.low + state.ahead:
-            self.reclaiming = True
-        elif coming >= high:
+        settings, ahead = state.settings, state.ahead
+        coming = state.frames.free + len(state.evicting) + len(state.arriving) + state.dying_frames
+        high = settings.high + ahead
+        if coming >= high:
             self.reclaiming = False
+            return
+        if coming < settings.low + ahead:
+            self.reclaiming = True
         if not self.reclaiming or state.now < self._idle_until:
             return
         self.slots.use(None)

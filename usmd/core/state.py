@@ -72,6 +72,7 @@ class State:
         "make_policy",
         "maps_again",
         "misbehaving",
+        "more_to_do",
         "moves",
         "next_process",
         "next_region",
@@ -164,6 +165,9 @@ class State:
         """In a replay: the next use of a page, see `MemoryView.next_use`."""
         self.policy_returns = inf
         """Time at which the next replaced policy returns, or earlier."""
+        self.more_to_do = False
+        """Whether there is more to do after an event than after most: set by what adds a page that waits, a round of
+        background reclaim, or to `misbehaving`, `forced_victims` or `sampling_wanted`; see `Core.has_more_to_do`."""
         self.misbehaving: list[Process] = []
         """Processes with a policy that the default is to replace."""
         self.identity: Callable[[int], int] | None = None
@@ -295,6 +299,11 @@ class State:
     def faults_fit(self, process: Process) -> None:
         """The faults of a process, which were as many as are allowed, are fewer."""
         self.first.append(commands.FaultsFit(process.process_id))
+
+    def wants_samples(self, process: Process) -> None:
+        """Pages of a process have earned enough samples for a batch."""
+        self.sampling_wanted.append(process)
+        self.more_to_do = True
 
     def notice(self, kind: str, process_id: int, message: str, fields: dict[str, str] | None = None) -> None:
         """Queue a message for operators, see `commands.Notice`."""

@@ -29,7 +29,7 @@ from usmd.core.frames import (
     PRIORITY_OF,
     STATE_NAMES,
     UNEVICTABLE,
-)
+)  # fmt: skip
 from usmd.core.glance import disagreement
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Priority
@@ -104,16 +104,13 @@ class Snapshot:
 
     def __init__(self, core: Core) -> None:
         state, life, frames = core.state, core.life, core.state.frames
-        self.free = frames.free
-        self.states, self.flags = bytes(frames.state), bytes(frames.flags)
+        self.free, self.states, self.flags = frames.free, bytes(frames.state), bytes(frames.flags)
         self.pages, self.slots = (array("q", as_bytes(each)) for each in (frames.page, frames.slot))
         self.filling = {pfn: _Filling(each.reference, each.region is None) for pfn, each in life.filling.items()}
         self.evicting = {pfn: each.reference for pfn, each in life.evicting.items()}
-        self.writing = dict(life.writing)
-        self.unwritten = life.unwritten
+        self.writing, self.unwritten = dict(life.writing), life.unwritten
         self.moving = life.moving, sum(each.device is not None for each in life.evicting.values())
-        self.arriving = set(state.arriving)
-        self.holds = set(state.holds)
+        self.arriving, self.holds = set(state.arriving), set(state.holds)
         links = state.sampling_links
         self.sampled = b"" if links is None else as_bytes(links.owner)
         """Four bytes a frame: not 0 if its page counts as in a page table whose touches are sampled."""
@@ -125,20 +122,19 @@ class Snapshot:
         self.regions = {each.region_id: _copied(each) for each in (*state.dying.values(), *state.regions.values())}
         self.dying_frames, self.refreshing = state.dying_frames, state.refreshing
         self.work = Counter(each.kind for each in state.work.queue)
-        self.notifies = bool(state.waits.late)
-        self.stalled = state.stalls.waiting
-        processes = state.processes.values()
-        self.stalls_wrongly = [each.process_id for each in processes if each.stall.waits and not each.missing]
-        self.waits = sum(each.stall.waits for each in processes)
+        self.notifies, self.stalled = bool(state.waits.late), state.stalls.waiting
+        stalled = [each for each in state.processes.values() if each.stall.waits]
+        self.stalls_wrongly = [each.process_id for each in stalled if not each.missing]
+        self.waits = len(stalled)
+        self.unmarked = core.has_more_to_do and not state.more_to_do
         self.waiting, self.waiting_of = len(core.waiting), sum(map(len, core.waiting_of.values()))
         self.released = next((each.next_page for each in state.work.queue if each.kind is Kind.RELEASE), 0)
         """In the oldest region that is gone, the pages before this one are ABSENT."""
         self.devices = [
             _Device(each.number, each.name, each.slots, each.free, bytes(each.used)) for each in state.swap.devices
         ]
-        retiring = {each.number for each in state.swap.devices if each.status == RETIRING}
-        self.retiring_wrongly = sorted(retiring ^ core.retirement.of.keys())
-        self.retiring = bool(retiring)
+        self.retiring = {each.number for each in state.swap.devices if each.status == RETIRING}
+        self.retiring_wrongly = sorted(self.retiring ^ core.retirement.of.keys())
 
 
 def _copy_of(process: Process) -> _Process:
@@ -258,6 +254,8 @@ def _deferred(copy: Snapshot) -> Iterator[Step]:
         yield f"{copy.stalled} processes are counted as waiting, {copy.waits} do; without a fault {copy.stalls_wrongly}"
     if copy.waiting != copy.waiting_of:
         yield f"{copy.waiting} pages wait for memory, and processes have {copy.waiting_of} such pages"
+    if copy.unmarked:
+        yield "there is more to do after an event than after most, and no mark says so"
     dying = [region for region in copy.regions.values() if not region.alive]
     if copy.dying_frames != sum(region.resident for region in dying):
         yield f"{copy.dying_frames} frames are counted for regions that are gone"

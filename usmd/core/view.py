@@ -251,10 +251,9 @@ class MemoryView:
         """
         if type(pfn) is not int:
             raise TypeError(f"a frame is an int, not a {type(pfn).__name__}")
-        frames = self._state.frames
-        self._state.forced_victims.append(
-            (self._process, pfn, frames.page[pfn] if 0 <= pfn < frames.count else NO_PAGE)
-        )
+        state, frames = self._state, self._state.frames
+        state.more_to_do = True
+        state.forced_victims.append((self._process, pfn, frames.page[pfn] if 0 <= pfn < frames.count else NO_PAGE))
 
     def new_list(self) -> FrameList:
         """An empty list of frames; a frame is in at most one list at a time."""

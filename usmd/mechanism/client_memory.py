@@ -146,10 +146,10 @@ class ClientMemory:
         faults: list[PageFault] = []
         if self._early:
             self._take_early(faults, len(self._early) if most is None else most)
-        if most is None:  # the usual case
-            self._read(faults)
-        elif len(faults) < most:
-            self._read(faults, min(most - len(faults), MAX_MESSAGES))
+        if most is not None:
+            most = min(most - len(faults), MAX_MESSAGES)
+        if most != 0:
+            self._read(faults, most)
         return faults
 
     def _take_early(self, faults: list[PageFault], most: int) -> None:
@@ -204,8 +204,8 @@ class ClientMemory:
         """Fill missing bytes with zeros and wake the threads that wait; returns whether any byte was missing."""
         if self._poisoning.put_off:  # the range is valid again, and a late poison would remove its write protection
             self._poisoning.spare(region_id, offset, length)
-        found = self._at.maps[region_id]
-        if found.whole is not None and self._zero_page(found.whole + offset, length):
+        found, zero_page = self._at.maps[region_id], self._zero_page
+        if found.whole is not None and zero_page(found.whole + offset, length):
             return True
         filled = False
         for piece in found.locate(offset, length):

@@ -168,15 +168,17 @@ class UserfaultfdMemory(Mechanism):
         del frames
         size = self._page_size
         if len(pages) == 1:  # the usual case, with little overhead
-            only = self._regions.get(pages[0] >> PAGE_BITS)
+            key = pages[0]
+            only = self._regions.get(key >> PAGE_BITS)
             if only is not None:
-                page = pages[0] & PAGE_MASK
-                self._releasing.settle_for(only, page * size, size)
+                page = key & PAGE_MASK
+                offset, client = page * size, only.client
+                self._releasing.settle_for(only, offset, size)
                 only.residency[page] = RESIDENT
                 if only.unfreed:
-                    only.wanted(page * size, size)
-                if only.client is not None:
-                    only.client.zero(only.region_id, page * size, size)
+                    only.wanted(offset, size)
+                if client is not None:
+                    client.zero(only.region_id, offset, size)
             return
         for region, first, count in self._runs(pages):
             self._releasing.settle_for(region, first * size, count * size)

@@ -38,8 +38,8 @@ OnNotice = Callable[[commands.Notice], None]
 OnRetirementEnded = Callable[[commands.RetirementEnded], None]
 Touch = Callable[[Sequence[int]], None]
 
-LAST_EVENTS: Final = 512
-"""Events kept in memory, for the search for a defect; the oldest gives way."""
+LAST_EVENTS: Final = 64
+"""Events kept in memory, for the search for a defect; many more would not fit the CPU's first cache: 0.3 us a fault."""
 
 _FAULTS: Final = frozenset((events.PageFaults, events.Faults))
 """Events that bring faults, which are timed."""
@@ -127,7 +127,8 @@ class Engine:
         self._pumping = True
         try:
             answer = self._handle(event, touch)
-            self._pump()
+            if self._events:
+                self._pump()
         finally:
             self._pumping = False
         return answer
@@ -135,13 +136,8 @@ class Engine:
     def complete(self, event: events.Event) -> None:
         """As `submit`, for the completion of a command, which has no answer; raises nothing."""
         self._events.append(event)
-        if self._pumping:
-            return
-        self._pumping = True
-        try:
+        if not self._pumping:
             self._pump()
-        finally:
-            self._pumping = False
 
     @property
     def capacity(self) -> int:
@@ -155,9 +151,9 @@ class Engine:
         return self._events
 
     def _handle(self, event: events.Event, touch: Touch | None = None) -> commands.Answer | None:
-        now = self.now()
+        clock, log_of_events = self.now, self.event_log
+        now = clock()
         self.last_events.append((now, event))
-        log_of_events = self.event_log
         todo = self.core.handle(event, now) if log_of_events is None else log_of_events.handle(self.core, event, now)
         if self.taps.live:
             try:
@@ -261,26 +257,26 @@ class Engine:
     def _pump(self) -> None:
         """Handle what follows from events, as far as this turn of the loop has room for it."""
         following = self._events
-        while following and self._room > 0:
-            self._is_between = True
-            try:
-                self.between()
-            finally:
-                self._is_between = False
-            event = following.popleft()
-            self._room -= weight(event)
-            self._handle_following(event)
+        self._pumping = True
+        try:
+            while following and self._room > 0:
+                self._is_between = True
+                try:
+                    self.between()
+                finally:
+                    self._is_between = False
+                event = following.popleft()
+                self._room -= weight(event)
+                self._handle_following(event)
+        finally:
+            self._pumping = False
         if self._room <= 0 and not self._goes_on:
             self._goes_on = True
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
         self._goes_on, self._room = False, PAGES_A_TURN
-        self._pumping = True
-        try:
-            self._pump()
-        finally:
-            self._pumping = False
+        self._pump()
 
     def _perform(self, todo: Sequence[commands.Command], touch: Touch | None) -> commands.Answer | None:
         """Perform all commands in their order; returns the one that is an answer, if there is one.
@@ -289,19 +285,23 @@ class Engine:
         """
         answer: commands.Answer | None = None
         failure: Exception | None = None
+        performers = self.performers
         for command in todo:
-            if isinstance(command, commands.Answer):
+            perform = performers.get(type(command))
+            if perform is not None:
+                try:
+                    perform(command)
+                except Exception as error:  # noqa: BLE001 - logged with its traceback, and reported to the core
+                    self._failed(command, error)
+            elif not isinstance(command, commands.Answer):
+                self._failed(command, LookupError(f"nothing performs {type(command).__name__}"))
+            else:
                 answer = command
                 if touch is not None and isinstance(command, commands.Accessed):
                     try:
                         touch(command.frames)
                     except Exception as error:  # noqa: BLE001 - raised below
                         failure = error
-                continue
-            try:
-                self.performers[type(command)](command)
-            except Exception as error:  # noqa: BLE001 - logged with its traceback, and reported to the core
-                self._failed(command, error)
         if failure is not None:
             raise failure
         return answer

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 from usmd import log
+from usmd.core.events import MINOR, PageFaults
 from usmd.mechanism import uffd
 from usmd.mechanism.client_memory import ClientMemory
 from usmd.server.engine import Engine
@@ -48,8 +49,9 @@ class FaultReader:
         self._stalls = state.stalls
         self._guarantees = state.guarantees
         self._process = state.processes[session.process_id]
-        self._sampling = sampling
-        self._wakeup = wakeup
+        self._submit = engine.submit
+        self._touched = sampling.touched
+        self._faulted = wakeup.faulted
         self._client = client
         self._session = session
         self._pid = pid
@@ -94,14 +96,14 @@ class FaultReader:
         self._serve(1)
 
     def _serve(self, most: int) -> None:
-        client, session = self._client, self._session
-        began = self._now()
-        rounds, linger_until, turn_ends, served = 0, 0.0, began + TURN_SECONDS, 0.0
-        process = self._process
+        client, process = self._client, self._process
+        clock, submit, faulted = self._now, self._submit, self._faulted
+        began = now = clock()
+        rounds, linger_until, turn_ends = 0, 0.0, began + TURN_SECONDS
         waited, waiting = process.stall.waits, self._stalls.waiting
         while rounds < most and not self._closed:  # its faults may have ended it
             room: int | None = None
-            if process.faults_limited and not session.ended.is_set():
+            if process.faults_limited and process.ended is None:
                 room = process.fault_room
                 if room <= 0:
                     self._pause()
@@ -110,34 +112,36 @@ class FaultReader:
                 faults = client.read(room)
             except OSError as error:
                 if not uffd.broken(client.descriptor):
-                    log.event("faults_not_read", process_id=session.process_id, error=str(error))
+                    log.event("faults_not_read", process_id=process.process_id, error=str(error))
                 self._failed("its userfaultfd reports no more faults")
                 return
             if not faults:
                 if linger_until:
-                    began = self._now()
-                if began >= linger_until or began >= turn_ends:
+                    idle, now = now, clock()
+                    began += now - idle
+                if now >= linger_until or now >= turn_ends:
                     break
                 continue
             rounds += 1
-            if session.ended.is_set():
+            if process.ended is not None:
                 client.refuse(faults)
+            elif faults[0].kind == MINOR:
+                self._touched(process.process_id, faults)
             else:
-                self._sampling.faults(session.process_id, faults)
-                if process.memory_min:
-                    os.sched_yield()  # its thread, now woken, may wait for this CPU
-                if most > 1:
-                    linger_until = self._wakeup.faulted(self._pid, client.last_thread, len(faults))
-            now = self._now()
-            served += now - began
-            if most > 1 and self._guarantees.processes:
-                self._guaranteed.serve(session.process_id)
-                now = self._now()
-            began = now
+                submit(PageFaults(process.process_id, faults))
+            if process.memory_min:
+                os.sched_yield()  # its thread, now woken, may wait for this CPU
+            now = clock()
+            if most > 1:
+                linger_until = faulted(self._pid, client.last_thread, now, len(faults))
+                if self._guarantees.processes:
+                    self._guaranteed.serve(process.process_id)
+                    idle, now = now, clock()
+                    began += now - idle
             if now >= turn_ends:
                 break
         if rounds:
-            self._stalls.served(process, waited, waiting, served, began)
+            self._stalls.served(process, waited, waiting, now - began, now)
         elif not self._closed and uffd.broken(client.descriptor):
             self._failed("its userfaultfd reports no more faults")
 

@@ -64,6 +64,11 @@ class FaultTimes:
     def _page_faults(
         self, event: events.PageFaults, todo: Sequence[commands.Command], began: float, now: float
     ) -> None:
+        if len(todo) == 1 == len(event.faults):
+            fault, command = event.faults[0], todo[0]
+            if isinstance(command, commands.ZeroFill) and page_key(fault.region_id, fault.page) in command.pages:
+                self.real.add(now - began)  # the usual case of a first touch
+                return
         served = [_quick(command.pages) for command in todo if isinstance(command, _SERVED)]
         failed = [_quick(command.pages) for command in todo if isinstance(command, commands.Poison)]
         for fault in event.faults:

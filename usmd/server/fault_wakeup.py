@@ -27,12 +27,12 @@ LEAVE_SECONDS: Final = 0.1
 class Sleep:
     """Wait for faults as for everything else."""
 
-    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
-        """Called when faults of a process were served, that of `thread` last.
+    def faulted(self, pid: int, thread: int, now: float, faults: int = 1) -> float:
+        """Called at `now` (of the clock), when faults of a process were served, that of `thread` last.
 
-        Returns the time (of the clock) up to which to poll for the next.
+        Returns the time up to which to poll for the next.
         """
-        del pid, thread, faults
+        del pid, thread, now, faults
         return 0.0
 
     def leave(self) -> None:
@@ -51,10 +51,9 @@ class Spin(Sleep):
         self._until = 0.0
         self._spinning = False
 
-    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
+    def faulted(self, pid: int, thread: int, now: float, faults: int = 1) -> float:
         """Begin to spin, or continue."""
         del pid, thread, faults
-        now = self._clock()
         self._until = now + self._seconds
         if not self._spinning and self._seconds > SLICE_SECONDS:
             self._spinning = True
@@ -83,10 +82,9 @@ class Follow(Sleep):
         self._look_at = 0.0
         self._last = 0.0
 
-    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
+    def faulted(self, pid: int, thread: int, now: float, faults: int = 1) -> float:
         """Move to the thread's CPU, but look for it only each `FOLLOW_SECONDS`."""
         del faults
-        now = self._clock()
         self._last = now
         if now < self._look_at or not thread:
             return 0.0

@@ -71,13 +71,10 @@ class TouchSampling:
         """Whether clients are sampled now."""
         return not self.why_not and not self.cost.rests
 
-    def faults(self, process_id: int, faults: Sequence[events.PageFault]) -> None:
-        """Hand faults of a client to the engine."""
+    def touched(self, process_id: int, faults: Sequence[events.PageFault]) -> None:
+        """Hand faults of a client, of which the first told of a touch, to the engine."""
         event = events.PageFaults(process_id, faults)
-        if faults[0].kind == events.MINOR:
-            self.cost.touched(lambda: self._engine.submit(event))
-        else:
-            self._engine.submit(event)
+        self.cost.touched(lambda: self._engine.submit(event))
 
     def tick(self) -> None:
         """Rest if sampling has taken more than its share of CPU, and go on if it has not. Called every 0.1 s."""

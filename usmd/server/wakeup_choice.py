@@ -57,10 +57,10 @@ class Auto(Sleep):
         self._pause = FIRST_PAUSE
         self._next_trial = self._since + self._pause
 
-    def faulted(self, pid: int, thread: int, faults: int = 1) -> float:
+    def faulted(self, pid: int, thread: int, now: float, faults: int = 1) -> float:
         """Count the faults, and wait as the present way does."""
         self._faults += faults
-        return self._way.faulted(pid, thread)
+        return self._way.faulted(pid, thread, now)
 
     def tick(self) -> None:
         """End a turn: compare, and choose the way of the next one."""

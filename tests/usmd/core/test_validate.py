@@ -168,6 +168,10 @@ CORRUPTIONS = {
         lambda core: core.waiting_of.update({1: {object(): None}}),
         "0 pages wait for memory, and processes have 1 such pages",
     ),
+    "victim that nothing evicts": (
+        lambda core: core.state.forced_victims.append((core.state.processes[1], 0, 0)),
+        "there is more to do after an event than after most, and no mark says so",
+    ),
     "pin of a page that is not locked": (
         lambda core: core.state.regions[1].pins.add(0),
         "those of regions that are gone 1, and 0 have the flag",

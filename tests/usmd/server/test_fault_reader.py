@@ -6,15 +6,17 @@ from types import SimpleNamespace
 
 import pytest
 
-from usmd.core.events import PageFault
+from usmd.core.events import MINOR, PageFault
 from usmd.core.region import Process
 from usmd.core.stalls import Stalls
+from usmd.errors import Unmapped
 from usmd.mechanism import uffd
 from usmd.server.fault_reader import MAX_PIECES, MAX_ROUNDS, TURN_SECONDS, FaultReader
 from usmd.server.fault_wakeup import Sleep
 from usmd.server.sessions import Session
 
 FAULT = PageFault(1, 0, write=False)
+TOUCH = PageFault(1, 0, write=False, kind=MINOR)
 
 
 class World:
@@ -37,8 +39,11 @@ class World:
             processes={1: self.process},
         )
         core = SimpleNamespace(state=state)
-        engine = SimpleNamespace(now=lambda: self.now, core=core)
-        sampling = SimpleNamespace(faults=self._serve)
+        engine = SimpleNamespace(
+            now=lambda: self.now, core=core, submit=lambda event: self._serve(event.process_id, event.faults)
+        )
+        self.touched = []
+        sampling = SimpleNamespace(touched=lambda _, faults: self.touched.append(faults))
         self.reader = FaultReader(engine, sampling, Sleep(), self.guaranteed, self.client, self.session, 1, self._fail)
 
     def _serve(self, process_id, faults):
@@ -66,9 +71,20 @@ def test_a_fault_of_a_session_that_has_ended_is_an_error_while_its_regions_are_s
     async def test():
         refused = []
         world = World(lambda _: [FAULT][len(refused) :], refuse=refused.extend)
-        world.session.ended.set()
+        world.process.ended = Unmapped("it has ended")
         world.reader.read()
         assert (refused, world.batches) == ([FAULT], [])
+        world.close()
+
+    in_loop(test)
+
+
+def test_faults_that_tell_of_a_touch_are_a_cost_of_sampling():
+    async def test():
+        waiting = [[FAULT], [TOUCH], []]
+        world = World(lambda _: waiting.pop(0))
+        world.reader.read()
+        assert (world.batches, world.touched) == ([[FAULT]], [[TOUCH]])
         world.close()
 
     in_loop(test)
@@ -96,7 +112,7 @@ def test_the_time_that_faults_take_to_be_served_has_been_a_wait_and_that_between
 
         world = World(read)
         world.seconds = 0.0001
-        world.reader._wakeup = SimpleNamespace(faulted=lambda *_: 1.0)
+        world.reader._faulted = lambda *_: 1.0
         world.reader.read()
         assert len(world.batches) == 2
         assert world.stall.seconds(world.now) == world.stalls.all.seconds(world.now) == pytest.approx(0.00022)
@@ -178,8 +194,7 @@ def test_faults_that_another_operation_has_read_are_served_once_after_it():
 def test_its_own_fault_may_end_it():
     async def test():
         world = World(lambda _: [FAULT])
-        world._serve = world.reader._sampling.faults
-        world.reader._sampling.faults = lambda *_: (world.batches.append(FAULT), world.reader.close())
+        world._serve = lambda *_: (world.batches.append(FAULT), world.reader.close())
         world.reader.read()
         assert world.batches == [FAULT]
         world.close()
@@ -306,7 +321,7 @@ def test_what_waits_at_the_limit_when_the_session_ends_is_an_error():
     async def test():
         world = Limited(1)
         await turns()
-        world.session.ended.set()
+        world.process.ended = Unmapped("it has ended")
         world.session.on_room()
         world.reader.serve_once()
         assert (world.refused, len(world.batches)) == ([FAULT], 1)

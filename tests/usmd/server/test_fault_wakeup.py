@@ -63,7 +63,7 @@ def test_the_configurations_words_are_the_ways(text, kind):
 
 def test_sleep_never_looks_again():
     sleep = Sleep()
-    assert sleep.faulted(PID, 1) == 0.0
+    assert sleep.faulted(PID, 1, 0.0) == 0.0
     sleep.tick()
 
 
@@ -79,9 +79,9 @@ async def turns(count):
 def test_a_fault_while_it_spins_prolongs_the_spin(clock):
     async def main():
         spin = parse_wakeup("spin:500", clock)
-        assert spin.faulted(PID, 1) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
+        assert spin.faulted(PID, 1, clock.now) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
         clock.now += 400e-6
-        assert spin.faulted(PID, 1) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
+        assert spin.faulted(PID, 1, clock.now) == pytest.approx(clock.now + SLICE_SECONDS, abs=LEAST)
         clock.now += 400e-6  # past the first time, not past the second
         await turns(3)
         assert spin._spinning
@@ -110,7 +110,7 @@ def test_a_loop_that_spins_polls_until_the_time_is_over_and_then_sleeps_again(cl
         later = loop.call_later(3600, slept.set)
         real, loop._selector.select = loop._selector.select, select
         try:
-            parse_wakeup("spin:500", clock).faulted(PID, 1)
+            parse_wakeup("spin:500", clock).faulted(PID, 1, clock.now)
             await slept.wait()
         finally:
             loop._selector.select = real
@@ -126,7 +126,7 @@ def test_a_loop_that_spins_polls_until_the_time_is_over_and_then_sleeps_again(cl
 def test_a_spin_no_longer_than_a_slice_is_over_when_the_look_is(clock):
     async def main():
         spin = parse_wakeup("spin:20", clock)
-        assert spin.faulted(PID, 1) == pytest.approx(clock.now + 20e-6, abs=LEAST)
+        assert spin.faulted(PID, 1, clock.now) == pytest.approx(clock.now + 20e-6, abs=LEAST)
         assert not spin._spinning
 
     asyncio.run(main())
@@ -138,13 +138,13 @@ def test_two_faults_at_once_begin_one_spin(clock, monkeypatch):
         begun = []
         real = Spin._spin
         monkeypatch.setattr(Spin, "_spin", lambda self: begun.append(1))
-        spin.faulted(PID, 1)
-        spin.faulted(PID, 2)
+        spin.faulted(PID, 1, clock.now)
+        spin.faulted(PID, 2, clock.now)
         assert begun == [1]
         clock.now += 1
         real(spin)
         assert not spin._spinning
-        spin.faulted(PID, 1)
+        spin.faulted(PID, 1, clock.now)
         assert begun == [1, 1]
 
     asyncio.run(main())
@@ -173,27 +173,27 @@ def cpus(clock, monkeypatch):
 def test_follow_goes_where_the_thread_is_but_does_not_look_too_often(clock, cpus):
     follow = parse_wakeup("follow", clock)
     cpus.places[7] = 2
-    assert follow.faulted(PID, 7) == 0.0
+    assert follow.faulted(PID, 7, clock.now) == 0.0
     assert cpus.sets == [(0, {2})]
     cpus.places[7] = 1
-    follow.faulted(PID, 7)
+    follow.faulted(PID, 7, clock.now)
     assert (cpus.asked, len(cpus.sets)) == ([7], 1)
     clock.now += FOLLOW_SECONDS
-    follow.faulted(PID, 7)
+    follow.faulted(PID, 7, clock.now)
     assert cpus.sets == [(0, {2}), (0, {1})]
     clock.now += FOLLOW_SECONDS
-    follow.faulted(PID, 7)  # there already
+    follow.faulted(PID, 7, clock.now)  # there already
     assert (cpus.asked, len(cpus.sets)) == ([7, 7, 7], 2)
 
 
 def test_follow_stays_where_it_is_for_an_unknown_or_dead_thread_and_for_a_cpu_that_it_may_not_use(clock, cpus):
     follow = parse_wakeup("follow", clock)
-    follow.faulted(PID, 0)
+    follow.faulted(PID, 0, clock.now)
     assert cpus.asked == []
-    follow.faulted(PID, 8)
+    follow.faulted(PID, 8, clock.now)
     clock.now += FOLLOW_SECONDS
     cpus.places[9] = 3
-    follow.faulted(PID, 9)
+    follow.faulted(PID, 9, clock.now)
     assert (cpus.asked, cpus.sets) == ([8, 9], [])
 
 
@@ -202,7 +202,7 @@ def test_follow_leaves_again_with_all_its_threads_when_nobody_faults(clock, cpus
     follow.tick()
     assert cpus.sets == []
     cpus.places[7] = 2
-    follow.faulted(PID, 7)
+    follow.faulted(PID, 7, clock.now)
     clock.now += LEAVE_SECONDS * 0.9
     follow.tick()
     assert cpus.sets == [(0, {2})]
@@ -220,14 +220,14 @@ def test_follow_leaves_again_with_all_its_threads_when_nobody_faults(clock, cpus
     follow.tick()
     assert len(cpus.sets) == 1 + len(freed)
     cpus.places[7] = 2
-    follow.faulted(PID, 7)
+    follow.faulted(PID, 7, clock.now)
     assert cpus.sets[-1] == (0, {2})
 
 
 def test_a_way_that_is_left_neither_spins_nor_keeps_the_loop_on_a_cpu(clock, cpus):
     async def main():
         spin = parse_wakeup("spin:500", clock)
-        spin.faulted(PID, 1)
+        spin.faulted(PID, 1, clock.now)
         spin.leave()
         await turns(2)
         assert not spin._spinning
@@ -237,7 +237,7 @@ def test_a_way_that_is_left_neither_spins_nor_keeps_the_loop_on_a_cpu(clock, cpu
     follow.leave()
     assert cpus.sets == []
     cpus.places[7] = 2
-    follow.faulted(PID, 7)
+    follow.faulted(PID, 7, clock.now)
     follow.leave()
     assert cpus.sets[-1][1] == {0, 1, 2}
 
@@ -245,7 +245,7 @@ def test_a_way_that_is_left_neither_spins_nor_keeps_the_loop_on_a_cpu(clock, cpu
 def test_follow_survives_threads_that_have_just_ended(clock, cpus, monkeypatch):
     follow = parse_wakeup("follow", clock)
     cpus.places[7] = 2
-    follow.faulted(PID, 7)
+    follow.faulted(PID, 7, clock.now)
     clock.now += 1
 
     def gone(thread, allowed):
@@ -269,7 +269,7 @@ def test_follow_really_goes_and_comes_back(clock, cpu):
 
         def work():
             follow = parse_wakeup("follow", clock)
-            follow.faulted(child.pid, child.pid)
+            follow.faulted(child.pid, child.pid, clock.now)
             found.append(os.sched_getaffinity(0))
             clock.now += 1
             follow.tick()

@@ -32,7 +32,7 @@ class World:
     def pass_time(self, seconds):
         for _ in range(round(seconds / TICK)):
             self.used.append(self.way)
-            self.auto.faulted(1, 1, round(self.rates[self.way]))
+            self.auto.faulted(1, 1, self.now, round(self.rates[self.way]))
             self.now += TICK
             self.auto.tick()
 
