@@ -1,39 +1,32 @@
 """Swap on Redis beside the client library alone, and beside other devices: latency, throughput, memory of the server.
 
-One redis-server on a Unix socket and on loopback, one process. A device reads and writes pages as the daemon's workers
+One redis-server on a Unix socket, one process. A device reads and writes pages as the daemon's workers
 call it, with checksums; the library's own client moves the same bytes, one key for a page. Rounds alternate between the
 sides. Every page is compared with what was written.
 """
 
 from __future__ import annotations
 
-import functools
 import random
-import socket
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from bench import as_program
+from bench import as_program, far_reads
+from bench.far_reads import NEIGHBOURS, PAGE, check
 from bench.redis_server import NoRedisError, redis_server
-from usmd.errors import SwapDeviceError
 from usmd.swap.base import SlotIO, SwapDevice
 from usmd.swap.open import open_devices, parse_swap_spec
 
 if TYPE_CHECKING:
     import redis
 
-PAGE: Final = 4096
 PAGES: Final = 16_128
 """256 extents of 63 pages."""
-NEIGHBOURS: Final = 16
 DEPTH: Final = 32
-BESIDE: Final = 4032
-"""Pages of each device that is read beside others."""
 ROUNDS: Final = 40
 CALLS: Final = 50
 """Calls of each side in a round."""
@@ -84,13 +77,6 @@ def page(slot: int) -> SlotIO:
 def key_of(slot: int) -> str:
     """The library's key of a page."""
     return f"page:{slot}"
-
-
-def check(results: Sequence[object]) -> None:
-    """Raise RuntimeError if a page has failed."""
-    errors = [each for each in results if each is not None]
-    if errors:
-        raise RuntimeError(f"{len(errors)} pages failed: {errors[0]}")
 
 
 class Sides:
@@ -181,81 +167,6 @@ class Sides:
         ]
 
 
-def read_times(texts: Mapping[str, str]) -> dict[str, tuple[list[float], list[float]]]:
-    """By name of a device: microseconds of reads of a page, and of NEIGHBOURS, in alternating rounds.
-
-    A device that cannot be opened here is left out, and said. Raises RuntimeError if a page is wrong.
-    """
-    times: dict[str, tuple[list[float], list[float]]] = {}
-    chance = random.Random(_SEED)
-    with ExitStack() as stack:
-        opened: dict[str, SwapDevice] = {}
-        for number, (name, text) in enumerate(texts.items()):
-            spec = parse_swap_spec(text).placed(Path(), number)
-            try:
-                (device,) = open_devices([spec], PAGE)
-            except SwapDeviceError as error:
-                print(f"{name}: skipped, {error}")
-                continue
-            stack.callback(device.close)
-            opened[name] = device
-            times[name] = [], []
-            check(device.write([halved(slot) for slot in range(BESIDE)]))
-        for _ in range(ROUNDS):
-            slots = chance.sample(range(BESIDE - NEIGHBOURS), CALLS)
-            for name, device in opened.items():
-                for found, count in zip(times[name], (1, NEIGHBOURS), strict=True):
-                    for slot in slots:
-                        found.append(read_time(device, slot, count))
-    return times
-
-
-def read_time(device: SwapDevice, first: int, count: int) -> float:
-    """Microseconds of a read of neighbours. Raises RuntimeError if a page is wrong."""
-    targets = [halved(slot)._replace(buffer=memoryview(bytearray(PAGE))) for slot in range(first, first + count)]
-    began = time.perf_counter()
-    results = device.read(targets)
-    took = time.perf_counter() - began
-    check(results)
-    if any(each.buffer != halved(each.slot).buffer for each in targets):
-        raise RuntimeError(f"{device.name}: a page came back different")
-    return took * 1e6
-
-
-@functools.cache
-def halved(slot: int) -> SlotIO:
-    """An entry whose page compresses to half."""
-    data = random.Random(slot).randbytes(PAGE // 2) + bytes(PAGE // 2)
-    return SlotIO(slot, 1, slot, 1, memoryview(bytearray(data)))
-
-
-def show_beside(folder: Path) -> None:
-    """Print a line for each device. Raises NoRedisError."""
-    port = free_port()
-    with redis_server(folder, None, (), "--port", str(port)) as (_, path):
-        size = BESIDE * PAGE
-        times = read_times(
-            {
-                "compressed": f"compressed:{size}",
-                "file, page cache": f"file:{folder}/cached:{size}:threads",
-                "file, direct": f"file:{folder}/direct:{size}:direct:threads",
-                "redis, Unix socket": f"redis:unix://{path}:{size}",
-                "redis, TCP on loopback": f"redis:redis://127.0.0.1:{port}:{size}",
-            }
-        )
-    print(f"{'reads of a device, us':<34} {'p50':>7} {'p99':>7} {f'{NEIGHBOURS} p50':>8}")
-    for name, (one, some) in times.items():
-        high = statistics.quantiles(one, n=100)[-1]
-        print(f"{name:<34} {statistics.median(one):>7.1f} {high:>7.1f} {statistics.median(some):>8.1f}")
-
-
-def free_port() -> int:
-    """A TCP port of this machine that nothing uses."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def main() -> None:
     """Print a line for each comparison, and the overhead of memory on the server."""
     try:
@@ -280,8 +191,7 @@ def main() -> None:
     for line in compared:
         print(line)
     print(f"memory of the server beyond the pages: {overhead:.1%} (aim: at most 2%)\n")
-    with tempfile.TemporaryDirectory(prefix="usmd-bench-") as name:
-        show_beside(Path(name))
+    far_reads.main()
 
 
 if __name__ == "__main__":

@@ -2,15 +2,18 @@
 
 import pytest
 
-from bench import far
+from bench import far, far_reads
 from bench.redis_server import NoRedisError
 from tests.support.redis_servers import require_redis
 
 
 @pytest.fixture
 def few(monkeypatch):
-    for name, value in (("PAGES", 630), ("BESIDE", 126), ("ROUNDS", 2), ("CALLS", 3)):
-        monkeypatch.setattr(far, name, value)
+    for module, name, value in (
+        (far, "PAGES", 630), (far_reads, "BESIDE", 126), (far_reads, "TRIPS", (0, 0.1)),
+        *((module, *each) for module in (far, far_reads) for each in (("ROUNDS", 2), ("CALLS", 3))),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
 
 
 def test_every_contest_has_a_line_and_the_server_s_memory_too(few, capsys):
@@ -25,7 +28,8 @@ def test_every_contest_has_a_line_and_the_server_s_memory_too(few, capsys):
     beside = [line.split("  ")[0] for line in lines[8:]]
     assert beside[0] == "reads of a device, us"
     assert [name for name in beside[1:] if not name.startswith("file, direct")] == [
-        "compressed", "file, page cache", "redis, Unix socket", "redis, TCP on loopback"
+        "compressed", "file, page cache", "redis, Unix socket", "redis, TCP on loopback",
+        "redis, TCP + 0 ms", "redis, TCP + 0.1 ms",
     ]  # fmt: skip
 
 

@@ -93,7 +93,7 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_cut_in_the_middle_of_reads_and_writes_costs_no_byte_and_it_goes_on_by_itself(device, link, server, way):
-    notice = any if way == "half-open" else all  # who comes late has a new connection
+    notice = any if way == "half-open" else all  # one user may find a new connection
     with contextlib.closing(open_redis(server.url, keyspace="other")) as other, users(other, 1) as (undisturbed,):
         with users(device) as found:
             wait_until(lambda: all(each.turns for each in found), "all have begun")
