@@ -19,7 +19,7 @@ from usmd.swap.base import Results, SlotIO, SwapDevice, Usage
 from usmd.swap.remote.checks import Fit, length_of
 from usmd.swap.remote.extents import Extents
 from usmd.swap.remote.lease import Lease
-from usmd.swap.remote.requests import Failure, Reply, Request, Servers, in_batches
+from usmd.swap.remote.requests import PLACED, Failure, Reply, Request, Servers, in_batches
 
 TRIES: Final = 3
 """How often a run is read whose extent gets another key meanwhile, or written whose extent is gone."""
@@ -109,8 +109,9 @@ class RedisSwapDevice(SwapDevice):
                 ("GETRANGE", key_of(extent), offset, offset + len(indexes) * page_size - 1)
                 for indexes, extent, offset in runs
             ]
+            into = [[batch[index].buffer for index in indexes] for indexes, _, _ in runs]
             again: list[Run] = []
-            for run, request, reply in zip(runs, requests, self._servers.run(requests), strict=True):
+            for run, request, reply in zip(runs, requests, self._servers.run(requests, into), strict=True):
                 # Another key: the extent was renamed between the look at its key and the read.
                 if not self._taken(batch, run[0], reply, results) and left and request[1] != key_of(run[1]):
                     again.append(run)
@@ -120,18 +121,10 @@ class RedisSwapDevice(SwapDevice):
         return results
 
     def _taken(self, batch: Sequence[SlotIO], indexes: list[int], reply: Reply, results: Results) -> bool:
-        """Take what was read, or the error of each entry; False if the string has not as many bytes."""
-        size = self.page_size
-        if isinstance(reply, bytes) and len(reply) == len(indexes) * size:
-            if len(indexes) == 1:
-                batch[indexes[0]].buffer[:] = reply
-                results[indexes[0]] = None
-                return True
-            view, start = memoryview(reply), 0
+        """Note what became of the entries of a run; False if the string has not as many bytes."""
+        if reply is PLACED:
             for index in indexes:
-                batch[index].buffer[:] = view[start : start + size]
                 results[index] = None
-                start += size
             return True
         for index in indexes:
             results[index] = self._error(batch[index].slot, "read", reply)

@@ -40,14 +40,28 @@ class Failure(NamedTuple):
 
 
 Reply = object
-"""An answer, or a Failure."""
+"""An answer, PLACED, or a Failure."""
+
+
+class Placed(NamedTuple):
+    """In place of an answer whose bytes are in the buffers that were given for it."""
+
+
+PLACED: Final = Placed()
+
+Places = Sequence[Sequence[memoryview]]
+"""For each of some requests the buffers, one or more, that its answer is to fill one after the other."""
 
 
 class Servers(Protocol):
     """The servers of a keyspace. Methods block up to the timeout for answers, and may be called in any thread."""
 
-    def run(self, requests: Sequence[Request]) -> list[Reply]:
-        """Perform requests, pipelined per server; one answer or Failure for each, in order. Raises nothing."""
+    def run(self, requests: Sequence[Request], into: Places = ()) -> list[Reply]:
+        """Perform requests, pipelined per server; one answer or Failure for each, in order. Raises nothing.
+
+        With `into`, an answer that is exactly as long as its buffers is written to them, and PLACED in its place; after
+        another answer or a Failure their content is unspecified. Such requests may be performed twice.
+        """
         ...
 
     def ask_all(self, *command: Argument) -> list[Reply]:

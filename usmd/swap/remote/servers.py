@@ -11,36 +11,25 @@ import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any, Final, NamedTuple
 
 import redis
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    AuthorizationError,
-    ClusterDownError,
-    MovedError,
-    OutOfMemoryError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from usmd.errors import ConfigError, SwapDeviceError
 from usmd.swap.remote.address import Address
-from usmd.swap.remote.requests import Argument, Breaker, Failure, Reply, Request, key_of
+from usmd.swap.remote.node import FAILED, Call, Node, failure_of, replies_of
+from usmd.swap.remote.requests import Argument, Breaker, Failure, Places, Reply, Request, key_of
 
 CONNECTIONS: Final = 16
 """Most connections to a server; a device has fewer threads."""
 SCANNED: Final = 1000
 _REDIRECTED: Final = (MovedError, AskError, TryAgainError, ClusterDownError)
-_FAILED: Final = (RedisError, RedisClusterException, OSError)
 
 
 class Access(NamedTuple):
@@ -53,15 +42,6 @@ class Access(NamedTuple):
     timeout: float
 
 
-def failure_of(error: BaseException) -> Failure:
-    """What an exception of the library means."""
-    why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    if isinstance(error, OutOfMemoryError):
-        return Failure(why, full=True)
-    refused = isinstance(error, (ResponseError, AuthenticationError, AuthorizationError))
-    return Failure(why, unknown=not refused)
-
-
 def connect(address: Address, access: Access, clock: Callable[[], float] = time.monotonic) -> OneServer | Cluster:
     """Connect to what an address names. Raises ConfigError for files of TLS, SwapDeviceError if there is no answer."""
     options = _options(address, access)
@@ -70,7 +50,7 @@ def connect(address: Address, access: Access, clock: Callable[[], float] = time.
             nodes = [ClusterNode(host, port) for host, port in address.hosts]
             return Cluster(RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options), clock)
         server = OneServer(_client(address, options), clock)
-    except _FAILED as error:
+    except FAILED as error:
         raise SwapDeviceError(f"{address.url}: {_cause(error)}") from error
     (answer,) = server.ask_all("PING")
     if isinstance(answer, Failure):
@@ -144,43 +124,10 @@ def _check_files(access: Access) -> None:
             raise ConfigError(f"{key} {path}: {error.strerror or error}; give a file in PEM format", key) from error
 
 
-class _Node:
-    """One server: its client, and its failures."""
-
-    def __init__(self, client: redis.Redis, clock: Callable[[], float]) -> None:
-        self.client = client
-        self.breaker = Breaker(clock)
-
-    def run(self, commands: Sequence[Request]) -> list[Any]:
-        """Perform commands in one pipeline; one answer, exception of the library or Failure for each."""
-        if not self.breaker.lets_through():
-            return [Failure(f"it is asked again in a moment; {self.breaker.why}")] * len(commands)
-        try:
-            if len(commands) == 1:  # the usual case of a read, and quicker than a pipeline
-                answers: list[Any] = [self.client.execute_command(*commands[0])]
-            else:
-                pipeline = self.client.pipeline(transaction=False)
-                for command in commands:
-                    pipeline.execute_command(*command)
-                answers = pipeline.execute(raise_on_error=False)
-        except ResponseError as error:
-            answers = [error] * len(commands)
-        except _FAILED as error:
-            failure = failure_of(error)
-            self.breaker.failed(failure.why)
-            return [failure] * len(commands)
-        self.breaker.answered()
-        return answers
-
-
-def _replies(answers: Sequence[Any]) -> list[Reply]:
-    return [failure_of(each) if isinstance(each, BaseException) else each for each in answers]
-
-
-def _scanned(node: _Node, pattern: str) -> Iterator[list[bytes] | Failure]:
+def _scanned(node: Node, pattern: str) -> Iterator[list[bytes] | Failure]:
     cursor: object = 0
     while True:
-        (answer,) = _replies(node.run([("SCAN", str(cursor), "MATCH", pattern, "COUNT", SCANNED)]))
+        (answer,) = replies_of(node.run([("SCAN", str(cursor), "MATCH", pattern, "COUNT", SCANNED)]))
         if not isinstance(answer, tuple):
             yield answer if isinstance(answer, Failure) else Failure(f"SCAN answered {type(answer).__name__}")
             return
@@ -190,7 +137,7 @@ def _scanned(node: _Node, pattern: str) -> Iterator[list[bytes] | Failure]:
             return
 
 
-def _scan_all(nodes: Sequence[_Node], pattern: str) -> tuple[list[bytes], list[Failure]]:
+def _scan_all(nodes: Sequence[Node], pattern: str) -> tuple[list[bytes], list[Failure]]:
     keys: list[bytes] = []
     failures: list[Failure] = []
     for part in (each for node in nodes for each in _scanned(node, pattern)):
@@ -205,15 +152,15 @@ class OneServer:
     """A single server, or the primary that Sentinel names."""
 
     def __init__(self, client: redis.Redis, clock: Callable[[], float]) -> None:
-        self._node = _Node(client, clock)
+        self._node = Node(client, clock)
 
-    def run(self, requests: Sequence[Request]) -> list[Reply]:
+    def run(self, requests: Sequence[Request], into: Places = ()) -> list[Reply]:
         """As `Servers.run`."""
-        return _replies(self._node.run(requests))
+        return replies_of(self._node.run(requests, into), into)
 
     def ask_all(self, *command: Argument) -> list[Reply]:
         """As `Servers.ask_all`."""
-        return _replies(self._node.run([command]))
+        return replies_of(self._node.run([command]))
 
     def scan(self, pattern: str) -> tuple[list[bytes], list[Failure]]:
         """As `Servers.scan`."""
@@ -236,44 +183,61 @@ class Cluster:
         self._client = client
         self._clock = clock
         self._lock = threading.Lock()
-        self._nodes: dict[str, _Node] = {}
+        self._nodes: dict[str, Node] = {}
 
-    def run(self, requests: Sequence[Request]) -> list[Reply]:
-        """As `Servers.run`."""
+    def run(self, requests: Sequence[Request], into: Places = ()) -> list[Reply]:
+        """As `Servers.run`. All servers are asked before the first answer is read."""
         replies: list[Reply] = [None] * len(requests)
         by_node: dict[str, list[int]] = {}
         for index, request in enumerate(requests):
             with self._failing(replies, [index]):
                 by_node.setdefault(self._place(key_of(request)), []).append(index)
-        for name, indexes in by_node.items():
-            with self._failing(replies, indexes):
-                self._run_on(name, requests, indexes, replies)
+        answers: dict[int, Any] = {}
+        if self._ask(by_node, requests, into, replies, answers):
+            self._look_again()
+        for index, answer in answers.items():
+            places = into[index : index + 1]
+            with self._failing(replies, [index]):
+                if isinstance(answer, _REDIRECTED):  # the library finds the server, and remembers it
+                    answer = self._client.execute_command(*requests[index])
+                (replies[index],) = replies_of([answer], places)
         return replies
+
+    def _ask(
+        self,
+        by_node: dict[str, list[int]],
+        requests: Sequence[Request],
+        into: Places,
+        replies: list[Reply],
+        answers: dict[int, Any],
+    ) -> bool:
+        """Put the answers to requests in `answers`, by index; returns whether a server has failed."""
+        failed = late = False
+        with ExitStack() as calls:
+            sent: list[tuple[Node, int, list[int], Call]] = []
+            for name, indexes in by_node.items():
+                with self._failing(replies, indexes):
+                    node = self._node(name)
+                    before = node.breaker.failures
+                    places = [into[index] for index in indexes] if into else ()
+                    call = calls.enter_context(node.begin([requests[index] for index in indexes], places))
+                    sent.append((node, before, indexes, call))
+            for node, before, indexes, call in sent:
+                answers.update(zip(indexes, call.answers(patient=not late), strict=True))
+                late = late or call.late  # the others have had as long
+                failed = failed or node.breaker.failures > before
+        return failed
 
     def _place(self, key: str) -> str:
         """The name of the primary that has a key, as far as is known."""
         return str(self._client.get_node_from_key(key).name)
-
-    def _run_on(self, name: str, requests: Sequence[Request], indexes: Sequence[int], replies: list[Reply]) -> None:
-        node = self._node(name)
-        before = node.breaker.failures
-        answers = node.run([requests[index] for index in indexes])
-        for index, answer in zip(indexes, answers, strict=True):
-            if isinstance(answer, _REDIRECTED):
-                # The library finds the server, and remembers it.
-                with self._failing(replies, [index]):
-                    replies[index] = self._client.execute_command(*requests[index])
-            else:
-                (replies[index],) = _replies([answer])
-        if node.breaker.failures > before:
-            self._look_again()
 
     @contextmanager
     def _failing(self, replies: list[Reply], indexes: Sequence[int]) -> Iterator[None]:
         """Turn an exception of the library into Failures of these requests."""
         try:
             yield
-        except _FAILED as error:
+        except FAILED as error:
             for index in indexes:
                 replies[index] = failure_of(error)
 
@@ -281,10 +245,10 @@ class Cluster:
         """Ask the servers that answer which has what: a replica may have taken over."""
         try:
             self._client.nodes_manager.initialize()
-        except _FAILED:
+        except FAILED:
             return  # none answers: the next request fails with the reason
 
-    def _node(self, name: str) -> _Node:
+    def _node(self, name: str) -> Node:
         with self._lock:
             node = self._nodes.get(name)
             found = self._client.get_node(node_name=name)
@@ -293,7 +257,7 @@ class Cluster:
             client = self._client.get_redis_connection(found)
             if node is None or node.client is not client:
                 breaker = node.breaker if node else Breaker(self._clock)
-                node = self._nodes[name] = _Node(client, self._clock)
+                node = self._nodes[name] = Node(client, self._clock)
                 node.breaker = breaker
             return node
 
@@ -306,7 +270,7 @@ class Cluster:
         for name in self._primaries():
             found: list[Reply] = [None]
             with self._failing(found, [0]):
-                found = _replies(self._node(name).run([command]))
+                found = replies_of(self._node(name).run([command]))
             replies += found
         return replies
 
@@ -314,7 +278,7 @@ class Cluster:
         """As `Servers.scan`."""
         try:
             return _scan_all([self._node(name) for name in self._primaries()], pattern)
-        except _FAILED as error:
+        except FAILED as error:
             return [], [failure_of(error)]
 
     def away(self) -> list[str]:

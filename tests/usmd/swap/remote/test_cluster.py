@@ -1,6 +1,7 @@
 """A remote swap file on a cluster of six nodes: spread over it, while a slot moves, and while a replica takes over."""
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -8,6 +9,8 @@ import redis
 from tests.support.redis_servers import RedisServer, free_port, open_redis, out, read_back, require_redis, types_of
 from tests.support.waiting import wait_equal, wait_until
 from usmd.errors import DataLoss, SwapDeviceError, SwapIOError
+from usmd.swap.remote.requests import PLACED, Failure
+from usmd.swap.remote.servers import Cluster as Primaries
 
 SLOTS = 16_384
 EXTENT = 63
@@ -182,3 +185,105 @@ def test_while_a_replica_takes_over_its_pages_alone_wait_and_no_byte_is_wrong(cl
     wait_equal(lambda: types_of(device.write(one_an_extent(2))), [None] * EXTENTS, "pages are written again")
     assert read_back(device, one_an_extent(2)) == [None] * EXTENTS
     assert device._servers.away() == []
+
+
+class FakeNode:
+    """A primary, its client, the pool of that and its connection in one. It notes in `log` what is done with it."""
+
+    def __init__(self, name, log, answer, arrives=True):
+        self.name = name
+        self.log = log
+        self.answer = answer
+        self.arrives = arrives
+        self.connection_pool = self
+        self._sock = None
+
+    def get_connection(self):
+        return self
+
+    def pack_commands(self, commands):
+        return commands
+
+    def send_packed_command(self, commands):
+        self.log.append(("send", self.name, len(commands)))
+
+    def can_read(self):
+        return self.arrives
+
+    def parse_response(self, connection, name):
+        self.log.append(("read", self.name))
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def release(self, connection):
+        self.log.append(("release", self.name))
+
+    def disconnect(self):
+        self.log.append(("disconnect", self.name))
+
+
+class FakeCluster:
+    """What the library's client of a cluster is to usmd: the first letter of a key is the name of its primary."""
+
+    def __init__(self, *nodes):
+        self.nodes = {node.name: node for node in nodes}
+        self.looks = 0
+        self.nodes_manager = SimpleNamespace(initialize=self.look)
+
+    def look(self):
+        self.looks += 1
+
+    def get_node_from_key(self, key):
+        return self.nodes[key[0]]
+
+    def get_node(self, node_name):
+        return self.nodes.get(node_name)
+
+    def get_redis_connection(self, node):
+        return node
+
+    def execute_command(self, *command):
+        return b"from elsewhere"
+
+
+def ranges(*keys):
+    return [("GETRANGE", key, 0, 3) for key in keys]
+
+
+def test_all_primaries_are_asked_before_the_first_answer_is_read():
+    log = []
+    primaries = Primaries(FakeCluster(FakeNode("a", log, b"1"), FakeNode("b", log, b"2")), float)
+    assert primaries.run(ranges("b1", "a1", "b2")) == [b"2", b"1", b"2"]
+    steps = [("send", "b", 2), ("send", "a", 1), ("read", "b"), ("read", "b"), ("release", "b"), ("read", "a")]
+    assert log == [*steps, ("release", "a")]
+
+
+def test_a_primary_that_fails_fails_its_own_requests_and_the_primaries_are_looked_up_again():
+    log = []
+    client = FakeCluster(FakeNode("a", log, redis.ConnectionError("reset")), FakeNode("b", log, b"2222"))
+    target = [memoryview(bytearray(4)) for _ in range(3)]
+    replies = Primaries(client, float).run(ranges("a1", "b1", "a2"), [[each] for each in target])
+    failure = Failure("ConnectionError: reset", unknown=True)
+    assert replies == [failure, PLACED, failure]
+    assert (bytes(target[1]), client.looks) == (b"2222", 1)
+    assert ("disconnect", "a") in log
+
+
+def test_primaries_that_are_away_together_take_one_timeout():
+    log = []
+    late = redis.TimeoutError("Timeout reading from socket")
+    nodes = [FakeNode("a", log, late), FakeNode("b", log, late, arrives=False), FakeNode("c", log, b"3")]
+    replies = Primaries(FakeCluster(*nodes), float).run(ranges("a1", "b1", "c1"))
+    failure = Failure("TimeoutError: Timeout reading from socket", unknown=True)
+    assert replies == [failure, failure, b"3"]
+    assert ("read", "b") not in log
+    assert sorted(step[1] for step in log if step[0] == "release") == ["a", "b", "c"]
+
+
+def test_a_request_whose_slot_has_moved_is_followed_and_fills_its_buffer():
+    log = []
+    client = FakeCluster(FakeNode("a", log, redis.exceptions.MovedError("1 127.0.0.1:1")), FakeNode("b", log, b"2"))
+    target = memoryview(bytearray(14))
+    assert Primaries(client, float).run(ranges("a1", "b1"), [[target], [memoryview(bytearray(1))]]) == [PLACED, PLACED]
+    assert bytes(target) == b"from elsewhere"

@@ -24,9 +24,9 @@ def recorded(device, monkeypatch):
     found = []
     run = device._servers.run
 
-    def record(requests):
+    def record(requests, into=()):
         found.append([each[0] for each in requests])
-        return run(requests)
+        return run(requests, into)
 
     monkeypatch.setattr(device._servers, "run", record)
     return found
@@ -139,8 +139,8 @@ def test_a_string_is_found_again_when_the_answer_to_its_new_name_is_lost(server,
     device.write(entries(5))
     run = device._servers.run
 
-    def lose_answers(requests):
-        replies = run(requests)
+    def lose_answers(requests, into=()):
+        replies = run(requests, into)
         names = {each[0] for each in requests}
         return [Failure("no answer", unknown=True)] * len(requests) if names & lost else replies
 
@@ -159,11 +159,11 @@ def test_a_read_follows_an_extent_that_gets_another_name_meanwhile(open_device, 
     device.write(entries(5))
     run = device._servers.run
 
-    def rename_first(requests):
+    def rename_first(requests, into=()):
         monkeypatch.setattr(device._servers, "run", run)
         device._extents.doubt(0)
         assert device._prepare([0]) == {}
-        return run(requests)
+        return run(requests, into)
 
     monkeypatch.setattr(device._servers, "run", rename_first)
     assert read_back(device, entries(5)) == [None] * 5
@@ -252,9 +252,9 @@ class Odd:
     def __init__(self, servers):
         self._servers = servers
 
-    def run(self, requests):
+    def run(self, requests, into=()):
         return ["?" if each[0] == "SETRANGE" else reply
-                for each, reply in zip(requests, self._servers.run(requests), strict=True)]  # fmt: skip
+                for each, reply in zip(requests, self._servers.run(requests, into), strict=True)]  # fmt: skip
 
     def __getattr__(self, name):
         return getattr(self._servers, name)

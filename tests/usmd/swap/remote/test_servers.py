@@ -1,31 +1,14 @@
-"""Connections: TLS, Sentinel, and what exceptions of the library mean. Clusters are in test_cluster.py."""
+"""Connections: TLS and Sentinel. Clusters are in test_cluster.py."""
 
 import contextlib
 import subprocess
 
 import pytest
-import redis
 
 from tests.support.redis_servers import RedisServer, free_port, open_redis, out, read_back, require_redis, types_of
 from tests.support.waiting import wait_equal, wait_until
 from usmd.errors import ConfigError, DataLoss, SwapDeviceError
-from usmd.swap.remote.requests import Failure
-from usmd.swap.remote.servers import OneServer, failure_of
-
-
-@pytest.mark.parametrize(
-    ("error", "failure"),
-    [
-        (redis.OutOfMemoryError("OOM"), Failure("OutOfMemoryError: OOM", full=True)),
-        (redis.ResponseError("WRONGTYPE"), Failure("ResponseError: WRONGTYPE")),
-        (redis.AuthenticationError("no"), Failure("AuthenticationError: no")),
-        (redis.ConnectionError("reset"), Failure("ConnectionError: reset", unknown=True)),
-        (redis.TimeoutError(), Failure("TimeoutError", unknown=True)),
-        (redis.BusyLoadingError("loading"), Failure("BusyLoadingError: loading", unknown=True)),
-    ],
-)
-def test_what_an_exception_means_for_a_write(error, failure):
-    assert failure_of(error) == failure
+from usmd.swap.remote.servers import OneServer
 
 
 def test_an_error_of_one_request_is_no_error_of_the_others(server):
