@@ -112,6 +112,13 @@ class Others(msgspec.Struct):
     frozen: int
 
 
+class MirrorState(msgspec.Struct):
+    """How a mirror stands: whether its far part does not answer, and the pages that are to be repaired."""
+
+    away: bool
+    to_repair: int
+
+
 class Device(msgspec.Struct):
     """A swap device. Slots and pages; `held` and `capacity` in bytes."""
 
@@ -129,6 +136,8 @@ class Device(msgspec.Struct):
     hangs: bool
     retiring: int | None
     """Pages that it had when its retirement began; None: it is not retiring."""
+    mirror: MirrorState | None
+    """None: it is no mirror."""
 
 
 class Eviction(msgspec.Struct):
@@ -354,6 +363,7 @@ def _add_evictions(newest: list[tuple[float, int, Process, EvictionRecord]], pro
 def _device(queue: DeviceQueue, core: Core) -> Device:
     known = core.state.swap.devices[queue.device.number]
     usage = queue.device.usage(known.slots - known.free)
+    mirror = queue.mirror
     return Device(
         number=queue.device.number,
         name=printable(queue.device.name, "utf-8"),
@@ -368,4 +378,5 @@ def _device(queue: DeviceQueue, core: Core) -> Device:
         errors=queue.errors,
         hangs=queue.hangs,
         retiring=core.retirement.of.get(queue.device.number),
+        mirror=None if mirror is None else MirrorState(mirror.away, mirror.to_repair),
     )

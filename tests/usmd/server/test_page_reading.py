@@ -9,7 +9,9 @@ from tests.usmd.server.test_engine import PAGE, Bench
 from usmd.core import events
 from usmd.core.region import EvictionRecord, page_key
 from usmd.server import page_reading
+from usmd.server.device_queue import DeviceQueue
 from usmd.server.page_reading import ANOTHER, CELLS, LEAST_SECONDS, MOST_REASON, NOBODY, REST, PageReading
+from usmd.swap.mirror import MirrorStatus
 
 
 class Setup:
@@ -111,6 +113,16 @@ def test_it_says_which_devices_retire_and_which_processes_are_frozen(run, monkey
         assert found["others"] == {"count": 1, "resident": 0, "frozen": 1}
         core.retirement.of.clear()
         core.frozen.clear()
+
+    run(test)
+
+
+def test_it_says_how_a_mirror_stands(run, monkeypatch):
+    async def test(setup):
+        assert [each["mirror"] for each in (await setup.read())["devices"]] == [None, None]
+        status = MirrorStatus(("redis", "file"), True, 2, 40, 1, 7, 9, "no answer")
+        monkeypatch.setattr(DeviceQueue, "mirror", status)  # as if both were
+        assert [each["mirror"] for each in (await setup.read())["devices"]] == [{"away": True, "to_repair": 40}] * 2
 
     run(test)
 

@@ -219,11 +219,22 @@ def _device(
         rate = brief_rate(max(done - then, 0) / seconds) if seconds else UNKNOWN
         words.append(f"  {name} {rate + '/s':<7}")
     is_retiring = device.state not in ("", "active")
+    is_degraded = device.HasField("mirror") and not device.mirror.in_step
     if is_retiring:
         words.append(f" {device_state(device)}", style="bold")
-    if device.errors or not is_retiring:
+    if is_degraded:
+        words.append(f" {mirror_words(device.mirror)}", style=_LOW)
+    if device.errors or not (is_retiring or is_degraded):
         words.append(f" {_count(device.errors, 'error')}", style=_LOW if device.errors else "")
     return [(USED, held), (FREE, max(size - held, 0))], words
+
+
+def mirror_words(mirror: admin_pb2.Mirror) -> str:
+    """What is wrong with a mirror, in short."""
+    words = ["far away"] if mirror.away else []
+    if mirror.pages_to_repair:
+        words.append(f"{mirror.pages_to_repair:,} to repair")
+    return ", ".join(words)
 
 
 def _append_what_fits(line: Text, parts: Sequence[Text], width: int) -> None:

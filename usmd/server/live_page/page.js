@@ -462,14 +462,21 @@ const processes = new Table("processes", [
 
 const moved = (device) => (device.retiring ? Math.max(1 - (device.slots - device.free) / device.retiring, 0) : 1);
 
+const mirrorWords = (mirror) => [
+  ...(mirror?.away ? ["far part away"] : []),
+  ...(mirror?.to_repair ? [`${whole.format(mirror.to_repair)} pages to repair`] : []),
+].join(", ");
+
 const devices = new Table("devices", [
   {
     title: "Device", class: "name",
     fill: (cell, device) => {
-      if (!cell.children.length) cell.append(make("span"), make("span", { class: "badge" }));
+      if (!cell.children.length) cell.append(make("span"), make("span", { class: "badge" }), make("span", { class: "badge" }));
       put(cell.children[0], `${device.number} ${device.name}`);
       put(cell.children[1], `retiring ${share(moved(device))}`);
       cell.children[1].hidden = device.retiring === null;
+      put(cell.children[2], mirrorWords(device.mirror));
+      cell.children[2].hidden = !mirrorWords(device.mirror);
     },
   },
   { title: () => `Used of ${unit.name}`, class: "number", text: (device) => `${bytesOf(device.slots - device.free)} / ${bytesOf(device.slots)}` },

@@ -57,6 +57,21 @@ def test_a_device_that_retires_says_how_far_that_is_and_the_swap_meter_that_ther
     assert meters(terminal(), now, None, 80).plain.splitlines()[1].endswith("25.0% used, 1 retiring")
 
 
+@pytest.mark.parametrize(
+    ("mirror", "words"),
+    [
+        (pb.Mirror(in_step=True), "0 errors"),
+        (pb.Mirror(away=True, pages_to_repair=896), "far away, 896 to repair"),
+        (pb.Mirror(away=True), "far away"),
+        (pb.Mirror(pages_to_repair=23_456), "23,456 to repair"),
+    ],
+)
+def test_a_mirror_whose_parts_are_not_in_step_says_what_is_wrong(mirror, words):
+    pair = device(1, state="active", mirror=mirror)
+    for width in (80, 200):
+        assert device_lines(terminal(), reading(1.0, devices=[pair]), None, width, 2).plain.endswith(words)
+
+
 def test_the_meters_show_memory_swap_pressure_and_rates():
     pressure = pb.Pressure(some=pb.PressureLine(avg10=0.147), full=pb.PressureLine(avg10=0.131))
     lines = meters(terminal(), reading(1.0, pressure=pressure), RATES, 80).plain.splitlines()
