@@ -21,7 +21,8 @@ from usmd.swap.open import open_devices
 from usmd.swap.remote.kind import RedisKind
 
 PAGE = 4096
-PROGRAM = "redis-server"
+PROGRAM = os.environ.get("USM_TEST_REDIS", "redis-server")
+"""Another one, such as valkey-server, by the environment."""
 QUIET = ("--save", "", "--appendonly", "no", "--daemonize", "no", "--maxclients", "200", "--loglevel", "warning")
 QUICK = {"timeout": 20.0, "lease": 0.6, "expire": 60.0}
 """Settings of a device that soon notices what its servers say, and waits for a busy machine."""
@@ -31,7 +32,7 @@ def require_redis():
     """Skip the test where there is no redis-server; fail where $CI is set."""
     if shutil.which(PROGRAM) is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(
-            f"there is no {PROGRAM} here; `apt-get install {PROGRAM}` brings it"
+            f"there is no {PROGRAM} here; `apt-get install redis-server` brings Redis"
         )
 
 
@@ -60,7 +61,7 @@ class RedisServer:
             unix_socket_path=str(self.path), password=password, protocol=2, retry=Retry(NoBackoff(), 0)
         )
         self._flags = flags if config is None else ("--sentinel",)
-        self._flags += ("--requirepass", password) if password else ()
+        self._flags += ("--requirepass", password) if password and config is None else ()
         self._config = () if config is None else (str(config),)
         self.process = None
         self.start()

@@ -17,13 +17,14 @@ from usmd.errors import ConfigError, SwapDeviceError
 from usmd.sizes import parse_size
 from usmd.swap.kind import SwapKind
 from usmd.swap.remote import checks, lease
-from usmd.swap.remote.address import FORMS, parse_url
+from usmd.swap.remote.address import FORMS, Form, parse_url
 from usmd.swap.remote.device import RedisSwapDevice
 
 if TYPE_CHECKING:
     from usmd.swap.remote.requests import Servers
 
 PASSWORD_VARIABLE: Final = "USMD_REDIS_PASSWORD"  # noqa: S105 - the name of a variable
+SENTINEL_PASSWORD_VARIABLE: Final = "USMD_SENTINEL_PASSWORD"  # noqa: S105 - likewise
 _KEYSPACE = "1 to 64 letters, digits, '_', '.' or '-'"
 
 
@@ -39,13 +40,40 @@ def _keyspace(value: object) -> str:
     return value
 
 
+def _user(value: object) -> str:
+    if not isinstance(value, str) or not value or any(each.isspace() or each == "\0" for each in value):
+        raise ValueError
+    return value
+
+
 def _text(path: Path | None) -> str:
     return "" if path is None else str(path)
+
+
+def _password(key: str, path: Path | None, variable: str) -> str:
+    """A password from a file or a variable, or nothing.
+
+    Raises ConfigError for a file that cannot be read, or that all users can read.
+    """
+    if path is None:
+        return os.environ.get(variable, "")
+    try:
+        with path.open(encoding="utf-8") as file:
+            if os.fstat(file.fileno()).st_mode & stat.S_IROTH:
+                raise ConfigError(f"{key} {path}: all users can read it; chmod o-r it", key)
+            password = file.readline().rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
+        raise ConfigError(f"{key} {path}: cannot be read ({why})", key) from error
+    if not password:
+        raise ConfigError(f"{key} {path}: its first line is empty; write the password there", key)
+    return password
 
 
 _ALLOWED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-")
 Url = Annotated[str, values.Kind(FORMS, _url)]
 Keyspace = Annotated[str, values.Kind(_KEYSPACE, _keyspace)]
+User = Annotated[str, values.Kind("the name of a user, without blanks", _user)]
 
 
 class RedisKind(SwapKind, frozen=True, kw_only=True):
@@ -63,6 +91,12 @@ class RedisKind(SwapKind, frozen=True, kw_only=True):
 
     password_file: values.AbsolutePath | None = None
     """File whose first line is the password; None: the variable USMD_REDIS_PASSWORD, else no password."""
+
+    sentinel_user: User | None = None
+    """User by whom the Sentinels know usmd; None: their default user. That of the URL is the servers'."""
+
+    sentinel_password_file: values.AbsolutePath | None = None
+    """File whose first line is the password of the Sentinels; None: the variable USMD_SENTINEL_PASSWORD, else none."""
 
     ca_file: values.AbsolutePath | None = None
     """Certificates that the servers' certificates are verified with, in PEM format; None: those of the system."""
@@ -123,7 +157,9 @@ class RedisKind(SwapKind, frozen=True, kw_only=True):
         address = parse_url(self.url)
         try:
             access = servers.Access(
-                password=self._password(),
+                password=_password("password_file", self.password_file, PASSWORD_VARIABLE),
+                sentinel_user=self.sentinel_user or "",
+                sentinel_password=self._sentinel_password(address.form),
                 ca_file=_text(self.ca_file),
                 certificate_file=_text(self.certificate_file),
                 key_file=_text(self.key_file),
@@ -140,22 +176,14 @@ class RedisKind(SwapKind, frozen=True, kw_only=True):
         except SwapDeviceError as error:
             raise SwapDeviceError(f"swap device {name}: {error}") from error
 
-    def _password(self) -> str:
-        """The password, or nothing. Raises ConfigError for a file that cannot be read, or that all users can read."""
-        path = self.password_file
-        if path is None:
-            return os.environ.get(PASSWORD_VARIABLE, "")
-        try:
-            with path.open(encoding="utf-8") as file:
-                if os.fstat(file.fileno()).st_mode & stat.S_IROTH:
-                    raise ConfigError(f"password_file {path}: all users can read it; chmod o-r it", "password_file")
-                password = file.readline().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise ConfigError(f"password_file {path}: cannot be read ({why})", "password_file") from error
-        if not password:
-            raise ConfigError(f"password_file {path}: its first line is empty; write the password there")
-        return password
+    def _sentinel_password(self, form: Form) -> str:
+        """The password of the Sentinels, or nothing. Raises ConfigError too if there are none for what is set."""
+        if form == "sentinel":
+            return _password("sentinel_password_file", self.sentinel_password_file, SENTINEL_PASSWORD_VARIABLE)
+        for key in ("sentinel_user", "sentinel_password_file"):
+            if getattr(self, key):
+                raise ConfigError(f"{key} is for the Sentinels of redis+sentinel://..., and url is {self.url}", key)
+        return ""
 
     def _opened(self, number: int, name: str, page_size: int, keyspace: str, found: Servers) -> RedisSwapDevice:
         replies = found.ask_all("INFO", "memory")

@@ -33,13 +33,15 @@ _REDIRECTED: Final = (MovedError, AskError, TryAgainError, ClusterDownError)
 
 
 class Access(NamedTuple):
-    """How servers are talked to: the password, files for TLS (empty: none), and seconds to wait for an answer."""
+    """How servers are talked to: passwords, files for TLS (empty: none), and seconds to wait for an answer."""
 
     password: str
     ca_file: str
     certificate_file: str
     key_file: str
     timeout: float
+    sentinel_user: str = ""
+    sentinel_password: str = ""
 
 
 def connect(address: Address, access: Access, clock: Callable[[], float] = time.monotonic) -> OneServer | Cluster:
@@ -49,7 +51,7 @@ def connect(address: Address, access: Access, clock: Callable[[], float] = time.
         if address.form == "cluster":
             nodes = [ClusterNode(host, port) for host, port in address.hosts]
             return Cluster(RedisCluster(startup_nodes=nodes, require_full_coverage=False, **options), clock)
-        server = OneServer(_client(address, options), clock)
+        server = OneServer(_client(address, access, options), clock)
     except FAILED as error:
         raise SwapDeviceError(f"{address.url}: {_cause(error)}") from error
     (answer,) = server.ask_all("PING")
@@ -65,9 +67,9 @@ def _cause(error: BaseException) -> str:
     return f"{failure_of(error).why}" + (f" ({failure_of(cause).why})" if cause is not None else "")
 
 
-def _client(address: Address, options: dict[str, Any]) -> redis.Redis:
+def _client(address: Address, access: Access, options: dict[str, Any]) -> redis.Redis:
     if address.form == "sentinel":
-        sentinel = Sentinel(address.hosts, sentinel_kwargs=_for_sentinel(options), **options)
+        sentinel = Sentinel(address.hosts, sentinel_kwargs=_for_sentinel(access, options), **options)
         client: redis.Redis = sentinel.master_for(address.service, db=address.database)
         return client
     if address.socket:
@@ -76,9 +78,10 @@ def _client(address: Address, options: dict[str, Any]) -> redis.Redis:
     return redis.Redis(host=host, port=port, db=address.database, **options)
 
 
-def _for_sentinel(options: dict[str, Any]) -> dict[str, Any]:
-    """The options for the Sentinels themselves, which have no users of the database."""
-    return {key: value for key, value in options.items() if key not in ("username", "password", "max_connections")}
+def _for_sentinel(access: Access, options: dict[str, Any]) -> dict[str, Any]:
+    """The options for the Sentinels themselves, which have a user and a password of their own."""
+    found = {key: value for key, value in options.items() if key != "max_connections"}
+    return found | {"username": access.sentinel_user or None, "password": access.sentinel_password or None}
 
 
 def _options(address: Address, access: Access) -> dict[str, Any]:

@@ -75,7 +75,18 @@ def test_a_password_in_the_url_of_the_configuration_is_refused_and_not_shown():
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("url", 7), ("keyspace", "a:b"), ("keyspace", ""), ("keyspace", "x" * 65), ("timeout", 0), ("password_file", "x")],
+    [
+        ("url", 7),
+        ("keyspace", "a:b"),
+        ("keyspace", ""),
+        ("keyspace", "x" * 65),
+        ("timeout", 0),
+        ("password_file", "x"),
+        ("sentinel_user", ""),
+        ("sentinel_user", "a b"),
+        ("sentinel_user", 7),
+        ("sentinel_password_file", "x"),
+    ],
 )
 def test_values_that_are_not_allowed_are_named(key, value):
     with pytest.raises(ConfigError, match=rf"swap\[0\]\.{key}") as caught:
@@ -165,6 +176,14 @@ def test_a_file_of_a_password_that_cannot_be_used_is_refused(open_device, tmp_pa
     with pytest.raises(ConfigError, match=rf"swap device redis0: password_file {path}: {why}") as caught:
         open_device(password_file=path)
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["sentinel_user", "sentinel_password_file"])
+def test_what_is_for_sentinels_is_refused_where_there_are_none(open_device, server, tmp_path, key):
+    with pytest.raises(
+        ConfigError, match=f"swap device redis0: {key} is for the Sentinels of redis.*, and url is unix:"
+    ):
+        open_device(**{key: password_file(tmp_path).replace(" ", "")})
 
 
 def test_a_server_that_does_not_answer_is_named(open_device, tmp_path):

@@ -8,6 +8,7 @@ import pytest
 from tests.support.redis_servers import RedisServer, free_port, open_redis, out, read_back, require_redis, types_of
 from tests.support.waiting import wait_equal, wait_until
 from usmd.errors import ConfigError, DataLoss, SwapDeviceError
+from usmd.swap.remote.kind import SENTINEL_PASSWORD_VARIABLE
 from usmd.swap.remote.servers import OneServer
 
 
@@ -104,6 +105,54 @@ def test_a_file_that_is_no_certificate_is_named(certificates, tmp_path, key, tex
         path.write_text(text)
     with pytest.raises(ConfigError, match=f"swap device redis0: {key} {path}: .*PEM"):
         open_redis("rediss://localhost:1", **{**files(certificates), key: str(path)})
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """A primary that asks for one password, a Sentinel that asks for another, and the files with both."""
+    require_redis()
+    with contextlib.ExitStack() as stack:
+        primary = RedisServer(tmp_path / "primary", port=free_port(), password="of-the-server")
+        stack.callback(primary.close)
+        settings = tmp_path / "sentinel.conf"
+        settings.write_text(
+            f"sentinel monitor far 127.0.0.1 {primary.port} 1\n"
+            "sentinel auth-pass far of-the-server\nrequirepass of-the-sentinels\n"
+            "user watcher on >of-the-watcher allcommands\n"
+        )
+        sentinel = RedisServer(tmp_path / "sentinel", config=settings, port=free_port(), password="of-the-sentinels")
+        stack.callback(sentinel.close)
+        for name in ("of-the-server", "of-the-sentinels", "of-the-watcher"):
+            (tmp_path / name).write_text(f"{name}\n")
+            (tmp_path / name).chmod(0o600)
+        files = {"password_file": str(tmp_path / "of-the-server"), "timeout": 5.0}
+        yield tmp_path, f"redis+sentinel://127.0.0.1:{sentinel.port}/far", files
+
+
+def test_sentinels_have_a_password_of_their_own_from_a_file_or_the_environment(guarded, monkeypatch):
+    folder, url, files = guarded
+    monkeypatch.setenv(SENTINEL_PASSWORD_VARIABLE, "of-the-sentinels")
+    for settings in (
+        {},
+        {"sentinel_password_file": str(folder / "of-the-sentinels")},
+        {"sentinel_password_file": str(folder / "of-the-watcher"), "sentinel_user": "watcher"},
+    ):
+        device = open_redis(url, **files, **settings)
+        try:
+            assert device.write([out(0)]) == [None]
+            assert read_back(device, [out(0)]) == [None]
+        finally:
+            device.close()
+        monkeypatch.delenv(SENTINEL_PASSWORD_VARIABLE, raising=False)
+
+
+@pytest.mark.parametrize("password", [None, "of-the-server"])
+def test_sentinels_that_refuse_the_password_are_an_error_that_shows_none(guarded, password):
+    folder, url, files = guarded
+    settings = {"sentinel_password_file": str(folder / password)} if password else {}
+    with pytest.raises(SwapDeviceError, match=r"swap device redis0: redis[+]sentinel://.*uthentication") as caught:
+        open_redis(url, **files, **settings)
+    assert "of-the" not in str(caught.value)
 
 
 @pytest.fixture
