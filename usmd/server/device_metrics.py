@@ -54,7 +54,7 @@ def devices(queues: Sequence[DeviceQueue], swap: SwapMap) -> Iterator[Metric]:
         labels=["device"],
     )
     repair = GaugeMetricFamily(
-        "usmd_swap_repair_pages", "Pages of a mirror that its far part lacks, and gets.", labels=["device"]
+        "usmd_swap_repair_pages", "Pages of a mirror that one of its parts lacks, and gets.", labels=["device"]
     )
     away = GaugeMetricFamily("usmd_swap_away", "Whether the far part of a mirror does not answer.", labels=["device"])
     fallbacks = CounterMetricFamily(
@@ -64,7 +64,7 @@ def devices(queues: Sequence[DeviceQueue], swap: SwapMap) -> Iterator[Metric]:
     )
     repaired = CounterMetricFamily(
         "usmd_swap_repaired_pages",
-        "Pages that were copied to the far part of a mirror to repair it.",
+        "Pages that were copied from one part of a mirror to the other to repair it.",
         labels=["device"],
     )
     moved = CounterMetricFamily(

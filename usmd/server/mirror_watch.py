@@ -34,5 +34,5 @@ class MirrorWatch:
             self._since = now
         if not self._told and (status.away or now - self._since >= PATIENCE):
             self._told = True
-            why = status.why or "it is slower than the writes, or has lost pages"
+            why = status.why or "the far part is slower than the writes, or a part has lost pages"
             log.event("mirror_degraded", device=self._device.name, pages=status.to_repair, reason=why)

@@ -23,6 +23,8 @@ BOTH: Final = 3
 """Both parts have the bytes, as far as is known."""
 ALONE: Final = 4
 """The local part alone has the bytes, and they are not copied: the far part refused them, or they cannot be read."""
+FAR: Final = 5
+"""The far part has the bytes, and the local one did not return them; they are to be copied to it."""
 
 _ANONYMOUS: Final = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
@@ -41,7 +43,7 @@ class Copies:
         except (OSError, OverflowError) as error:
             raise SwapDeviceError(f"no memory for the table of {slots} slots, 9 bytes each ({error})") from error
         self._last = 0
-        self._counts = [slots, 0, 0, 0, 0]
+        self._counts = [slots, 0, 0, 0, 0, 0]
         self._cursor = 0
         self._lock = threading.Lock()
 

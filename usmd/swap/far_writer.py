@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from usmd.errors import DataLoss, NoRoom, Refused
 from usmd.swap.base import Results, SlotIO, SwapDevice
-from usmd.swap.copies import ALONE, BEHIND, BOTH, COMING, Copies
+from usmd.swap.copies import ALONE, BEHIND, BOTH, COMING, FAR, Copies
 from usmd.swap.reachable import Reachable
 
 BATCH: Final = 64
@@ -230,7 +230,7 @@ class FarWriter:
 
     def _try_to_read(self) -> None:
         """Find out by a read whether the far part answers again, because there is nothing to write."""
-        found = self._copies.find(BOTH)
+        found = self._copies.find(BOTH) or self._copies.find(FAR)
         if not found:
             self._reachable.answered()
             return

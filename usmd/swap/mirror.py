@@ -1,9 +1,10 @@
 """A swap device of two others: a far one, which is read, and a local one, which has all pages whatever that does.
 
 A page is written once the local part has it; the far part gets it a moment later (usmd.swap.far_writer). A page is read
-from the far part, and from the local one if the far one lacks it, fails, is late, or returns other bytes. What the far
-part lacks is repaired in the background. Both parts keep the number of the write as the generation of the bytes
-(usmd.swap.copies), so neither returns older ones, and the checksum of the whole page is verified here once more.
+from the far part, and from the local one if the far one lacks it, fails, is late, or returns other bytes. What one part
+lacks is repaired from the other in the background (the local one by usmd.swap.local_repair). Both parts keep
+the number of the write as the generation of the bytes (usmd.swap.copies), so neither returns older ones, and the
+checksum of the whole page is verified here once more.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from usmd.errors import ConfigError, DataLoss, SwapIOError, UsmdError
 from usmd.sizes import format_size
 from usmd.swap import kinds
 from usmd.swap.base import Results, SlotIO, SwapDevice, Usage
-from usmd.swap.copies import ALONE, BEHIND, BOTH, COMING, Copies
+from usmd.swap.copies import ALONE, BEHIND, BOTH, COMING, FAR, Copies
 from usmd.swap.far_writer import FarWriter, fresh_entries, part_entry
 from usmd.swap.in_time import InTime, Late
 from usmd.swap.kind import SwapKind
+from usmd.swap.local_repair import LocalRepair
 from usmd.swap.open import parse_swap_spec
 from usmd.swap.reachable import Reachable
 from usmd.swap.tables import read_device, show_device
@@ -46,7 +48,7 @@ class MirrorStatus(NamedTuple):
     coming: int
     """Copies of these pages wait in memory to be written to the far part."""
     to_repair: int
-    """The far part lacks these pages, and gets them."""
+    """One of the parts lacks these pages, and gets them from the other."""
     local_only: int
     """It lacks these and does not get them, because it refused them, or the local part cannot read them."""
     fallbacks: int
@@ -58,7 +60,7 @@ class MirrorStatus(NamedTuple):
 
     @property
     def in_step(self) -> bool:
-        """Whether the far part answers, and has all that it takes."""
+        """Whether the far part answers, and both have all that they take, as far as is known."""
         return not self.away and not self.to_repair
 
 
@@ -95,6 +97,7 @@ class MirrorSwapDevice(SwapDevice):
         self._fallbacks = 0
         self._calls: InTime[tuple[Results, list[SlotIO]]] = InTime(f"usmd-{far.name}", self.read_jobs)
         self._writer = FarWriter(far, local, self._copies, self._reachable, repair_rate, clock)
+        self._repair = LocalRepair(far, local, self._copies, self._reachable, repair_rate, clock)
 
     def status(self) -> MirrorStatus:
         """How the parts stand; never waits."""
@@ -104,10 +107,10 @@ class MirrorSwapDevice(SwapDevice):
             parts=(self._far.kind, self._local.kind),
             away=away,
             coming=copies.count(COMING),
-            to_repair=copies.count(BEHIND) + (copies.count(COMING) if away else 0),
+            to_repair=copies.count(BEHIND) + copies.count(FAR) + (copies.count(COMING) if away else 0),
             local_only=copies.count(ALONE),
             fallbacks=self._fallbacks,
-            repaired=self._writer.repaired,
+            repaired=self._writer.repaired + self._repair.repaired,
             why=self._reachable.why,
         )
 
@@ -125,7 +128,7 @@ class MirrorSwapDevice(SwapDevice):
     def _store(self, batch: Sequence[SlotIO]) -> Results:
         numbers = self._copies.begin([entry.slot for entry in batch])
         entries = [part_entry(entry.slot, number, entry.buffer) for entry, number in zip(batch, numbers, strict=True)]
-        results = self._local.write(entries)
+        results = self._repair.write(entries)
         self._is_away()
         self._writer.offer([entry for entry, error in zip(entries, results, strict=True) if error is None])
         return results
@@ -133,17 +136,26 @@ class MirrorSwapDevice(SwapDevice):
     def _fetch(self, batch: Sequence[SlotIO]) -> Results:
         results: Results = [None] * len(batch)
         entries = [self._of_part(entry) for entry in batch]
-        in_both = [index for index, entry in enumerate(entries) if self._copies.state(entry.slot) == BOTH]
+        states = [self._copies.state(entry.slot) for entry in entries]
+        in_both = [index for index, state in enumerate(states) if state in (BOTH, FAR)]
         away = self._is_away()
         far = {} if away else self._read_far(entries, in_both)
         good = set() if away else set(in_both) - far.keys()
         local = self._read_local(entries, [index for index in range(len(entries)) if index not in good])
         if away:  # what the local part has lost, the far one is asked for all the same
-            far = self._read_far(entries, [index for index in in_both if index in local])
+            asked = [index for index in in_both if index in local]
+            far = self._read_far(entries, asked)
+            for index in asked:
+                if index not in far:
+                    self._repair.lost(entries[index].slot, entries[index].generation)
             local = {index: error for index, error in local.items() if index in far or index not in in_both}
         for index, error in local.items():
             slot = batch[index].slot
-            results[index] = self._neither(slot, far[index], error) if index in far else self._only(slot, error)
+            if index in far:
+                repairing = FAR in (states[index], self._copies.state(slot))
+                results[index] = self._neither(slot, far[index], error, repairing=repairing)
+            else:
+                results[index] = self._only(slot, error)
         for index in far.keys() - local.keys():
             self._fallbacks += 1
             if not isinstance(far[index], _LateRead):
@@ -155,7 +167,7 @@ class MirrorSwapDevice(SwapDevice):
         far: list[SlotIO] = []
         local: list[SlotIO] = []
         for entry in batch:
-            is_far = self._copies.state(entry.slot) == BOTH and not self._reachable.away
+            is_far = self._copies.state(entry.slot) in (BOTH, FAR) and not self._reachable.away
             (far if is_far else local).append(self._of_part(entry))
         for part, entries in ((self._far, far), (self._local, local)):
             if entries:
@@ -201,9 +213,9 @@ class MirrorSwapDevice(SwapDevice):
         results = self._local.read([entries[index] for index in wanted])
         return {index: error for index, error in zip(wanted, results, strict=True) if error is not None}
 
-    def _neither(self, slot: int, far: UsmdError, local: UsmdError) -> UsmdError:
-        """The error of a page that neither part returns: lost only if both have lost it."""
-        if isinstance(far, DataLoss) and isinstance(local, DataLoss):
+    def _neither(self, slot: int, far: UsmdError, local: UsmdError, *, repairing: bool) -> UsmdError:
+        """The error of a page that neither part returns: lost only if both have lost it, and no repair may write it."""
+        if isinstance(far, DataLoss) and isinstance(local, DataLoss) and not repairing:
             return self._lost(slot, f"neither part of the mirror has it ({far}; {local})")
         return SwapIOError(f"{self._at(slot)}: neither part of the mirror returns it ({far}; {local})")
 
@@ -220,13 +232,13 @@ class MirrorSwapDevice(SwapDevice):
 
     def _release(self, slots: Sequence[int]) -> None:
         self._copies.discard(slots)
-        self._local.discard(slots)
+        self._repair.discard(slots)
         self._writer.discard(slots)
 
     def _close(self) -> None:
         """Close both parts. Raises SwapIOError if a call of the far one hangs; the rest is closed all the same."""
         self._calls.close()
-        ended = self._writer.close(CLOSE_SECONDS)
+        ended = all([self._writer.close(CLOSE_SECONDS), self._repair.close(CLOSE_SECONDS)])
         closing = threading.Thread(target=self._far.close, name=f"usmd-{self._far.name}-close", daemon=True)
         closing.start()
         try:
@@ -280,7 +292,7 @@ class MirrorKind(SwapKind, frozen=True, kw_only=True):
     milliseconds, so it is away by then; and a thread that waits for its page waits so long once."""
 
     repair_rate: values.Size = REPAIR_RATE
-    """Bytes that are copied from the local part to the far one in a second, to repair it. The default leaves a network
+    """Bytes that are copied from one part to the other in a second, to repair it. The default leaves a network
     of 1 Gbit/s most of its bandwidth."""
 
     def __post_init__(self) -> None:

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from usmd.errors import SwapDeviceError
-from usmd.swap.copies import ALONE, BEHIND, BOTH, COMING, NOTHING, Copies
+from usmd.swap.copies import ALONE, BEHIND, BOTH, COMING, FAR, NOTHING, Copies
 
-STATES = (NOTHING, COMING, BEHIND, BOTH, ALONE)
+STATES = (NOTHING, COMING, BEHIND, BOTH, ALONE, FAR)
 
 
 @pytest.fixture

@@ -1697,9 +1697,9 @@ class Mirror(_message.Message):
     away: _builtins.bool
     """Whether the far part does not answer."""
     pages_to_repair: _builtins.int
-    """Pages that the far part lacks, and gets."""
+    """Pages that one of the parts lacks, and gets from the other."""
     local_only_pages: _builtins.int
-    """Pages that it lacks and does not get, because it refused them, or because the local part cannot read them."""
+    """Pages that the far part lacks and does not get, because it refused them, or because the local part cannot read them."""
     fallbacks: _builtins.int
     """Reads of a page since start that the far part was to answer, and the local one did."""
     repaired_pages: _builtins.int
