@@ -24,16 +24,27 @@ def answer(count: int) -> client_pb2.StreamFaultsResponse:
     return response
 
 
+def packed_answer(count: int) -> client_pb2.StreamFaultsResponse:
+    """A response to a batch of `count` pages."""
+    response = client_pb2.StreamFaultsResponse()
+    response.allocated_pages.add(first_fault_id=1, frames=range(count))
+    return response
+
+
 async def serve(path: str) -> None:
     """Serve on a Unix socket until killed."""
     answers: dict[int, client_pb2.StreamFaultsResponse] = {}
+    packed: dict[int, client_pb2.StreamFaultsResponse] = {}
 
     async def stream_faults(_requests: object, context: grpc.aio.ServicerContext) -> None:  # type: ignore[type-arg]
         while (request := await context.read()) is not grpc.aio.EOF:
-            count = len(request.faults)
-            if count not in answers:
-                answers[count] = answer(count)
-            await context.write(answers[count])
+            if request.page_batches:
+                kind, make, count = packed, packed_answer, len(request.page_batches[0].pages)
+            else:
+                kind, make, count = answers, answer, len(request.faults)
+            if count not in kind:
+                kind[count] = make(count)
+            await context.write(kind[count])
 
     handler = grpc.stream_stream_rpc_method_handler(
         stream_faults,

@@ -228,7 +228,10 @@ class Client(PagingSession):
             if region is not last or region is None:
                 self._check_own(region)
                 last = region
-            ranges.append(self._fault_range(region, *page_range(region, first_page, page_count, least=1)))
+            if type(first_page) is type(page_count) is int and page_count == 1 and 0 <= first_page < region.page_count:
+                ranges.append((region.table, region.region_id, first_page, 1))  # the usual case, in a third of the time
+            else:
+                ranges.append(self._fault_range(region, *page_range(region, first_page, page_count, least=1)))
         return cast(
             "list[Allocated | UsmError]",
             self.threads.run(lambda place: steps.faults(place, ranges, write=write, yields=False)),

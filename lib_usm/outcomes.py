@@ -20,16 +20,19 @@ class FrameRun(NamedTuple):
 class Allocated:
     """The pages of a fault are resident, perhaps with neighbours that flexible huge pages brought in."""
 
-    __slots__ = ("_message",)
+    __slots__ = ("_found",)
 
-    def __init__(self, message: client_pb2.Allocated) -> None:
-        # The message is not converted yet: most callers never look at the frames.
-        self._message = message
+    def __init__(self, found: client_pb2.Allocated | tuple[int, int]) -> None:
+        """`found`: the daemon's message, or a page and its frame."""
+        # It is not converted yet: most callers never look at the frames.
+        self._found = found
 
     @property
     def runs(self) -> tuple[FrameRun, ...]:
         """Where the pages are: each run is pages on frames."""
-        return tuple(FrameRun(run.first_page, run.first_frame, run.page_count) for run in self._message.runs)
+        if isinstance(self._found, tuple):
+            return (FrameRun(*self._found, 1),)
+        return tuple(FrameRun(run.first_page, run.first_frame, run.page_count) for run in self._found.runs)
 
     def __repr__(self) -> str:
         return f"Allocated(runs={self.runs!r})"

@@ -39,6 +39,16 @@ class PageTable:
             chunk[start:stop] = _RESIDENT * (stop - start)
             page += stop - start
 
+    def mark_all(self, pages: list[int]) -> None:
+        """Mark these pages resident; none of them is past the end."""
+        chunks = self._chunks
+        for page in pages:
+            chunk = chunks.get(page // _CHUNK_PAGES)
+            if chunk is None:
+                self.mark(page, 1)
+            else:
+                chunk[page % _CHUNK_PAGES] = 1
+
     def clear(self, page: int) -> None:
         """Mark `page` absent."""
         chunk = self._chunks.get(page // _CHUNK_PAGES)

@@ -20,6 +20,8 @@ from usm_wire.pb.usm.v1 import client_pb2
 _MAX_STORED_BYTES: Final = 1 << 19
 """A message with this many bytes to store is sent at once."""
 _MAX_ACCESSES: Final = 1024
+_LEAST_PACKED: Final = 16
+"""So many faults on single pages of a region are sent as a PageBatch; for fewer it gains little."""
 _MAX_TOKENS: Final = 1 << 16
 """Most yields without a waiter that are kept; beyond that the oldest is forgotten."""
 
@@ -126,6 +128,12 @@ class Pager:
         self._explicit.update(dict.fromkeys(range(first_id, self._next_id), wait))
         self.in_flight += count
         self.faults_sent += count
+        if count >= _LEAST_PACKED:
+            region_id = wait.ranges[0][1]
+            pages = [first_page for _, region, first_page, pages in wait.ranges if pages == 1 and region == region_id]
+            if len(pages) == count:
+                self._file_pages(first_id, region_id, pages, write=write)
+                return
         add = self._message.faults.add
         for fault_id, (_, region_id, first_page, page_count) in enumerate(wait.ranges, first_id):
             message = add()  # setting the fields takes two thirds of the time of keyword arguments
@@ -139,6 +147,19 @@ class Pager:
             if self.unsent >= self._most:
                 self.flush()
                 add = self._message.faults.add
+
+    def _file_pages(self, first_id: int, region_id: int, pages: list[int], *, write: bool) -> None:
+        """File faults on single pages of a region, as batches of the messages that have room for them."""
+        done = 0
+        while done < len(pages):
+            part = pages[done : done + self._most - self.unsent]
+            self._message.page_batches.add(
+                first_fault_id=first_id + done, region_id=region_id, pages=part, write=write
+            )  # fmt: skip
+            done += len(part)
+            self.unsent += len(part)
+            if self.unsent >= self._most:
+                self.flush()
 
     def load(self, region_id: int, offset: int, length: int, wait: Wait) -> None:
         """File a load; its outcome will be in `wait.answer`."""
@@ -224,6 +245,8 @@ class Pager:
                 self._over_budget = response.over_budget_pages
             for outcome in response.outcomes:
                 self._outcome(outcome)
+            for allocated in response.allocated_pages:
+                self._pages_allocated(allocated.first_fault_id, list(allocated.frames))
             for accessed in response.accessed:
                 self._accessed(accessed)
         if self._stream.end is not None:
@@ -271,6 +294,21 @@ class Pager:
             self._remember(fault_id, Fault(table, (region_id, first_page), page_count, answer.token))
         self.in_flight -= 1
         wait.took(answer, index)
+
+    def _pages_allocated(self, first_id: int, frames: list[int]) -> None:
+        """Outcomes of faults that follow each other in one wait, each on a single page of one region."""
+        count, explicit = len(frames), self._explicit
+        wait = explicit.get(first_id)
+        if wait is None:
+            return  # no request has this id
+        for fault_id in range(first_id, first_id + count):
+            explicit.pop(fault_id, None)
+        index = first_id - wait.first_id
+        ranges = wait.ranges[index : index + count]
+        pages = [first_page for _, _, first_page, _ in ranges]
+        ranges[0][0].mark_all(pages)
+        self.in_flight -= count
+        wait.took_all(list(map(Allocated, zip(pages, frames, strict=True))), index)
 
     def _joined_outcome(self, fault_id: int, answer: Answer, outcome: client_pb2.Outcome) -> None:
         """The outcome of a fault that several waits may have joined, or that has yielded to an explicit wait."""

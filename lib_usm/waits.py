@@ -87,6 +87,13 @@ class FaultsWait(Wait):
         if not self.remaining and self.waiter is not None:
             self.waiter.wake()
 
+    def took_all(self, answers: Sequence[Answer], index: int) -> None:
+        """Take the answers to the faults on the ranges from this index on."""
+        self.answers[index : index + len(answers)] = answers
+        self.remaining -= len(answers)
+        if not self.remaining and self.waiter is not None:
+            self.waiter.wake()
+
     def results(self) -> list[Answer]:
         """The answers by index, once `remaining` is 0. Raises `error`."""
         if self.error is not None:

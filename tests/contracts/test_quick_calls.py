@@ -1,4 +1,4 @@
-"""Calls of an evict policy that stand for others, of one victim and of many touches, do what the others do."""
+"""Calls of a policy that stand for others, of one victim, many touches and many faults, do what the others do."""
 
 import pytest
 from hypothesis import given
@@ -6,6 +6,8 @@ from hypothesis import strategies as st
 
 from tests.support.examples import examples
 from tests.support.policy_memory import FRAMES, STEPS, Memory, perform
+from usmd.core.policy import Allocation, AsyncRequest, Fault
+from usmd.core.view import MemoryView
 from usmd.policies import registry
 
 EVICT = sorted(registry.TABLES["evict"])
@@ -83,3 +85,33 @@ def test_evict_has_the_calls_that_stand_for_others_where_they_gain(quick):
     assert has - {"hint_aware"} == QUICK_CALLS[quick] - {"hint_aware"}
     through = {evict for evict in EVICT if getattr(Memory(f"hint_aware(fallback={evict})").policy, quick)}
     assert through == has
+
+
+ALLOC_SPECIFICATIONS = ["first_fit", "readahead", "async_aware", "async_aware(regular=first_fit)"]
+PAGES = st.lists(st.integers(0, 12) | st.integers(0, 1 << 20), max_size=30, unique=True)
+
+
+def alloc_policy(specification):
+    memory = Memory("fifo")
+    return registry.make("alloc", specification, MemoryView(memory.state, memory.process))
+
+
+@pytest.mark.parametrize("specification", ALLOC_SPECIFICATIONS)
+@examples(30)
+@given(batches=st.lists(PAGES, max_size=4))
+def test_alloc_answers_a_batch_as_it_answers_its_faults(specification, batches):
+    def asked(policy, page):
+        return policy.allocate(Fault(1, page, 1 << 21, False, False, None), AsyncRequest())
+
+    usual, quick = alloc_policy(specification), alloc_policy(specification)
+    for pages in batches:
+        count = quick.come_alone(1, pages)
+        assert 0 <= count <= len(pages)
+        assert [asked(usual, page) for page in pages[:count]] == [Allocation(page) for page in pages[:count]]
+        assert [asked(quick, page) for page in pages[count:]] == [asked(usual, page) for page in pages[count:]]
+
+
+def test_alloc_policies_answer_batches_where_that_gains():
+    has = {each for each in registry.TABLES["alloc"] if alloc_policy(each).answers_batches}
+    assert has == {"first_fit", "readahead", "async_aware"}
+    assert not alloc_policy("async_aware(regular=prealloc)").answers_batches

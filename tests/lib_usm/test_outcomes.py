@@ -17,6 +17,10 @@ def test_allocated_tells_pages_and_frames():
     assert repr(outcome).startswith("Allocated(runs=(FrameRun(first_page=1, first_frame=10, page_count=2)")
 
 
+def test_allocated_of_a_page_and_its_frame_is_one_run():
+    assert lib_usm.Allocated((3, 70)).runs == (lib_usm.FrameRun(3, 70, 1),)
+
+
 def test_yielded_is_its_token_and_nothing_changes_it():
     outcome = lib_usm.Yielded(7)
     assert outcome == lib_usm.Yielded(7) != lib_usm.Yielded(8)

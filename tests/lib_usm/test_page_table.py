@@ -58,3 +58,10 @@ def test_a_table_of_a_huge_region_costs_only_what_is_touched():
     table.mark(1 << 49, 1)
     assert table.absent_runs((1 << 49) - 1, (1 << 49) + 2, 10) == [((1 << 49) - 1, 1), ((1 << 49) + 1, 1)]
     assert len(table._chunks) == 1
+
+
+def test_pages_in_no_order_are_marked():
+    table, marked = PageTable(PAGES), [2 * CHUNK, 5, CHUNK, CHUNK - 1, 6]
+    table.mark_all(marked)
+    assert [page for page in sorted(marked) if table.absent_runs(page, page + 1, 1)] == []
+    assert table.absent_runs(4, 8, 9) == [(4, 1), (7, 1)]

@@ -212,3 +212,50 @@ def test_a_yield_that_was_left_may_be_waited_for_again_also_when_its_completion_
     pager.take(last)
     assert last.result().runs == (lib_usm.FrameRun(4, 4, 1),)
     assert pager.in_flight == 0
+
+
+def allocated_pages(first_id, frames):
+    return pb.StreamFaultsResponse(
+        allocated_pages=[pb.PagesAllocated(first_fault_id=first_id, frames=frames)]
+    ).SerializeToString()
+
+
+@pytest.mark.parametrize("max_batch", [100, 25])
+def test_many_faults_on_single_pages_of_a_region_are_batches_of_pages(max_batch):
+    conversation = Conversation(max_batch)
+    pager, stream, table = conversation.pager, conversation.stream, conversation.table
+    pages = [page * 7 % 40 for page in range(40)]
+    conversation.fault(99)
+    wait = FaultsWait(Waiter(), [(table, 7, page, 1) for page in pages], yields=False)
+    pager.faults(wait, write=True)
+    pager.flush()
+    batches = [batch for request in stream.sent for batch in request.page_batches]
+    assert [len(each.faults) + sum(len(batch.pages) for batch in each.page_batches) for each in stream.sent] == (
+        [41] if max_batch == 100 else [25, 16]
+    )
+    assert all((batch.region_id, batch.write) == (7, True) for batch in batches)
+    assert [page for batch in batches for page in batch.pages] == pages
+    first = batches[0].first_fault_id
+    assert batches[-1].first_fault_id == first + 40 - len(batches[-1].pages)
+    stream.answer_bytes(allocated_pages(first + 1, range(100, 138)))
+    stream.answer_bytes(allocated_pages(first + 1, range(100, 138)))  # which nothing waits for any more
+    pager.receive()
+    assert (wait.remaining, pager.in_flight, wait.waiter.woken) == (2, 3, 0)
+    stream.answer(failed(first + 39, pages[39], "SWAP_IO"), allocated(first, pages[0]))
+    pager.receive()
+    assert (wait.remaining, pager.in_flight, wait.waiter.woken) == (0, 1, 1)
+    answers = wait.results()
+    assert isinstance(answers.pop(), lib_usm.SwapIOError)
+    assert [answer.runs[0].first_page for answer in answers] == pages[:39]
+    assert answers[1].runs == (lib_usm.FrameRun(pages[1], 100, 1),)
+    assert table.absent_runs(0, 41, 50) == [(pages[39], 1), (40, 1)]
+    stream.close()
+
+
+@pytest.mark.parametrize("odd", [(8, 3, 1), (7, 3, 2)])
+def test_faults_on_several_regions_or_on_several_pages_are_a_message_each(conversation, odd):
+    ranges = [(conversation.table, 7, page, 1) for page in range(20)] + [(conversation.table, *odd)]
+    conversation.pager.faults(FaultsWait(Waiter(), ranges, yields=False), write=False)
+    conversation.pager.flush()
+    (request,) = conversation.stream.sent
+    assert (len(request.faults), len(request.page_batches)) == (21, 0)

@@ -103,6 +103,15 @@ class CoreMachine(CoreModel):
         self.shell.do(events.Faults(process, requests))
 
     @precondition(lambda self: self.model)
+    @rule(pick=INDEX, offsets=st.lists(INDEX, max_size=6), write=st.booleans())
+    def fault_on_pages(self, pick, offsets, write):
+        process, region = key = self.some_region(pick)
+        pages = [self.some_pages(key, offset, 0)[0] for offset in offsets]
+        self.open_faults.update({(process, self.next_fault + index): 0 for index in range(len(pages))})
+        self.shell.do(events.PageBatch(process, region, self.next_fault, pages, write))
+        self.next_fault += len(pages)
+
+    @precondition(lambda self: self.model)
     @rule(pick=INDEX, first=INDEX, byte=st.integers(0, 255))
     def fault_and_store(self, pick, first, byte):
         process, region = key = self.some_region(pick)

@@ -114,6 +114,10 @@ class CoreModel(RuleBasedStateMachine):
         for process in list(self.heard):
             outcomes = self.shell.outcomes.get(process, [])
             for outcome in outcomes[self.heard[process] :]:
+                if isinstance(outcome, commands.PagesAllocated):
+                    for index in range(len(outcome.frames)):
+                        assert self.open_faults.pop((process, outcome.first_id + index)) == 0
+                    continue
                 token = self.open_faults[process, outcome.fault_id]
                 if isinstance(outcome, commands.Yielded):
                     assert token == 0

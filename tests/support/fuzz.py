@@ -82,7 +82,7 @@ class Fuzz:
             "region_id": self._some_regions(), "unmapped_region_ids": self._some_regions(),
             "process_id": self._processes, "process_ids": self._processes, "session_token": self._tokens,
             "page_count": [1, 2, 16],
-            "first_page": [0, 1, 15], "offset": [0, PAGE, 5], "length": [PAGE, 16 * PAGE, 100],
+            "first_page": [0, 1, 15], "pages": [0, 1, 15], "offset": [0, PAGE, 5], "length": [PAGE, 16 * PAGE, 100],
             "address": [self._scratch, self._scratch + PAGE, self._scratch + 1],
             "alloc": [*_SPECIFICATIONS], "evict": [*_SPECIFICATIONS], "oom": [*_SPECIFICATIONS],
             "cond": [*_SPECIFICATIONS], "policies": [*_SPECIFICATIONS], "page_token": ["", "1", "-1", "x"],

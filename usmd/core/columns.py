@@ -66,6 +66,15 @@ def count_up_wide(numbers: vec[i64], first: int, end: int, value: int) -> None:
         cast("Any", numbers)[first:end] = consecutive(_WIDE, value, end - first)
 
 
+def put_wide(numbers: vec[i64], first: int, values: list[int]) -> None:
+    """Set the numbers from `first` on to these values."""
+    if NATIVE:
+        for index in range(len(values)):
+            numbers[first + index] = values[index]
+    else:
+        cast("Any", numbers)[first : first + len(values)] = array(_WIDE, values)
+
+
 def all_zero(numbers: vec[i32], first: int, end: int) -> bool:
     """Whether the numbers from `first` to before `end` are all zero. Arrays of one type are compared as bytes."""
     if NATIVE:

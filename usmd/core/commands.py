@@ -98,6 +98,13 @@ class Allocated(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True
     yield_token: int = 0
 
 
+class PagesAllocated(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
+    """Outcomes of faults on single pages that came in alone: fault `first_id + i` has its page on `frames[i]`."""
+
+    first_id: int
+    frames: Sequence[int]
+
+
 class Yielded(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
     """Outcome: USM_YIELD."""
 
@@ -114,7 +121,7 @@ class Failed(msgspec.Struct, frozen=True, gc=False, tag=True, array_like=True):
     yield_token: int = 0
 
 
-Outcome = Allocated | Yielded | Failed
+Outcome = Allocated | PagesAllocated | Yielded | Failed
 
 
 class Outcomes(Command, frozen=True):

@@ -176,6 +176,17 @@ class Faults(Event, frozen=True):
     reply_to: int = 0
 
 
+class PageBatch(Event, frozen=True):
+    """As `Faults`, on single pages of a region: the fault on `pages[i]` has the number `first_id + i`."""
+
+    process_id: int
+    region_id: int
+    first_id: int
+    pages: Sequence[int]
+    write: bool
+    reply_to: int = 0
+
+
 MISSING: Final = 0
 """A touch of a page that is not in the region's memory."""
 PROTECTED: Final = 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from usmd.core.commands import Allocated, Failed, Yielded
+from usmd.core.commands import Allocated, Failed, PagesAllocated, Yielded
+from usmd.core.events import FaultRequest
+from usmd.core.events import Faults as FaultsEvent
 from usmd.core.frames import PRESENT as FRAME_PRESENT
 from usmd.core.ladder import FILLED, PRESENT, Outcome
 from usmd.core.placement import MAX_GUESSES
@@ -13,8 +15,7 @@ from usmd.errors import InvalidArgument, NotFound, OutOfRange, UsmdError
 
 if TYPE_CHECKING:
     from usmd.core.allocation import Allocation
-    from usmd.core.events import FaultRequest
-    from usmd.core.events import Faults as FaultsEvent
+    from usmd.core.events import PageBatch
     from usmd.core.holds import Holds
     from usmd.core.ladder import Ladder
     from usmd.core.placement import Placement
@@ -71,6 +72,7 @@ class Faults:
         self._ladder = ladder
         self._placement = placement
         self._hold = holds.begin
+        self._begin_holds = holds.begin_new
 
     def handle(self, event: FaultsEvent) -> None:
         """Handle a batch of faults. Raises NotFound if there is no such process."""
@@ -103,6 +105,25 @@ class Faults:
                     self._pages(process, StreamFault(region, request, reply_to))
                 else:
                     outcomes.append(Failed(request.fault_id, wrong, page))
+
+    def handle_pages(self, event: PageBatch) -> None:
+        """Handle a batch of faults on single pages of a region. Raises NotFound if there is no such process."""
+        state = self._state
+        process = state.processes.get(event.process_id)
+        if process is None:
+            process = state.process(event.process_id)  # raises NotFound
+        region_id, first_id, pages, write = event.region_id, event.first_id, event.pages, event.write
+        region = process.regions.get(region_id)
+        done = 0
+        if region is not None:
+            frames = self._ladder.fill_alone(region, pages)
+            done = len(frames)
+            if done:
+                self._begin_holds(process, frames)
+                state.outcomes(event.process_id, event.reply_to).append(PagesAllocated(first_id, frames))
+        if done < len(pages):
+            rest = [FaultRequest(first_id + i, region_id, pages[i], 1, write) for i in range(done, len(pages))]
+            self.handle(FaultsEvent(event.process_id, rest, event.reply_to))
 
     def _check(self, region: Region, request: FaultRequest) -> UsmdError | None:
         limit = self._state.settings.max_fault_pages

@@ -42,7 +42,9 @@ class GuardedPolicies(HandOver):
         self._async_rq = AsyncRequest()
         self._links = state.links
         view = MemoryView(state, process)
-        self._alloc: AllocPolicy | None = self._make("alloc", AllocPolicy, view)  # type: ignore[type-abstract]
+        self._alloc: AllocPolicy | None = None
+        self._answers_batches = False
+        self._use_alloc(self._make("alloc", AllocPolicy, view))  # type: ignore[type-abstract]
         self._oom: OomPolicy | None = self._make("oom", OomPolicy, view)  # type: ignore[type-abstract]
         self._use_evict(self._make("evict", EvictPolicy, view))  # type: ignore[type-abstract]
         self._use_cond(None)
@@ -84,6 +86,37 @@ class GuardedPolicies(HandOver):
         self.record_error("alloc", f"allocate answered {safe_repr(plan)} to a fault on page {fault.page}")
         return Allocation(fault.page), False
 
+    def come_alone(self, region_id: int, pages: list[int]) -> int:
+        """How many of these pages, from the first on, the alloc policy brings in alone, see its `come_alone`."""
+        policy: Any = self._alloc  # see ANYTHING
+        if policy is None:
+            return len(pages)
+        if not self._answers_batches:
+            return 0
+        stopwatch = self._state.stopwatch
+        started = stopwatch()
+        self._running.call = self._alloc_call
+        try:
+            answer: object = policy.come_alone(region_id, pages)
+        except ANYTHING as error:  # a policy may raise anything
+            self.raised("alloc", "come_alone", error)
+            return 0
+        self._timed("alloc", stopwatch, started)
+        if type(answer) is int and 0 <= answer <= len(pages):
+            return answer
+        self.record_error("alloc", f"come_alone answered {safe_repr(answer)} about {len(pages)} pages")
+        return 0
+
+    def _use_alloc(self, policy: AllocPolicy | None) -> None:
+        self._alloc = policy
+        self._answers_batches = False
+        if policy is not None:
+            self._running.call = self._alloc_call
+            try:
+                self._answers_batches = bool(policy.answers_batches)
+            except ANYTHING as error:  # a policy may raise anything
+                self.raised("alloc", "answers_batches", error)
+
     def replace(self, kind: str, specification: str) -> Steps | None:
         """Replace a policy; if this raises UsmdError, nothing has changed.
 
@@ -106,7 +139,7 @@ class GuardedPolicies(HandOver):
                 f"{kind} policy {specification}: its constructor raised {safe_repr(error)}{place(error)}"
             ) from error
         if isinstance(policy, AllocPolicy) and kind == "alloc":
-            self._alloc = policy
+            self._use_alloc(policy)
         elif isinstance(policy, OomPolicy) and kind == "oom":
             self._oom = policy
         elif isinstance(policy, ConditionalPolicy) and kind == "cond":
@@ -125,7 +158,7 @@ class GuardedPolicies(HandOver):
 
     def _stop_using(self, kind: str) -> None:
         if kind == "alloc":
-            self._alloc = None
+            self._use_alloc(None)
         elif kind == "oom":
             self._oom = None
         elif kind == "cond":

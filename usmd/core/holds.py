@@ -5,6 +5,7 @@ A fault counts as a touch here, when its hold begins.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from usmd.core.frames import HELD, KEPT, PRESENT
@@ -52,6 +53,20 @@ class Holds:
             if not told or process.touches is not None:
                 self.count_touch(process, pfn, write=write, told=told)
         held[pfn] = self._state.now + self._seconds
+
+    def begin_new(self, process: Process, frames: Sequence[int]) -> None:
+        """As `begin` for frames that pages without a hint have just come into by faults, which no recording hears."""
+        held, budget = self._held, self._budget
+        if not isinstance(frames, range) or len(frames) > budget:
+            for pfn in frames:
+                self.begin(process, pfn, False, True)
+            return
+        flags = self._frames.flags
+        for _ in range(len(held) + len(frames) - budget):
+            oldest, _until = held.popitem(last=False)
+            flags[oldest] &= ~HELD
+        flags[frames.start : frames.stop] = bytes((flags[frames.start] | HELD,)) * len(frames)
+        held.update(dict.fromkeys(frames, self._state.now + self._seconds))
 
     def count_touch(self, process: Process, pfn: int, *, write: bool, told: bool) -> None:
         """Count a fault as a touch of a page that has its bytes. `told`: as for `begin`."""

@@ -7,6 +7,7 @@ source of faults does the rest with the outcome: `faults`, `real_faults`, `insta
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from usmd.core.allocation import Allocation, Fault
@@ -126,6 +127,39 @@ class Ladder:
             if plan.frame is None and self._placement.place_run(region, page, plan):
                 return FILLED, region.table[page] - 1, plan, yields
         return ABSENT, NO_FRAME, plan, yields
+
+    def fill_alone(self, region: Region, pages: Sequence[int]) -> Sequence[int]:
+        """Resolve a batch of faults on pages as `resolve`: as many, from the first on, as are FILLED and come in alone.
+
+        Returns their frames. None are if a policy, a hint or a recording has to hear of each fault.
+        """
+        process = region.process
+        policies = process.policies
+        free = self._frames.free - self._guarantees.few
+        if region.hints.ranges or policies.on_miss is not None or process.touches is not None or self._waiting:
+            return ()
+        found = list(pages[: max(min(free, process.absent_max - process.resident), 0)])
+        if not found or min(found) < 0 or max(found) >= region.page_count:
+            return ()
+        chunks = region.table.chunks
+        absent = 0
+        for page in found:
+            chunk = chunks[page >> CHUNK_BITS]
+            if chunk is not None and chunk[page & CHUNK_MASK] != 0:
+                break
+            absent += 1
+        if absent < len(found):
+            del found[absent:]
+        if len(set(found)) < absent:
+            return ()  # the second fault on a page finds it present
+        count = policies.come_alone(region.region_id, found) if absent else 0
+        if not count:
+            return ()
+        counters = process.counters
+        counters.faults += count
+        counters.minor_faults += count
+        region.faults += count
+        return self._life.zero_fill_pages(region, found[:count])
 
     def _yields(self, region: Region, page: int, pfn: int, *, write: bool) -> bool:
         """Whether a fault that parks yields: as the fault did that began the fill.

@@ -141,6 +141,7 @@ class Core:
             events.SetUserLimits: limits.set_user,
             events.SetPolicy: self._mapping.set_policy,
             events.Faults: self.faults.handle,
+            events.PageBatch: self.faults.handle_pages,
             events.PageFaults: self._real_faults.handle,
             events.SetSampling: self._sampler.set,
             events.Pin: pins.pin,

@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
 
-from usmd.core.columns import count_up_wide
+from usmd.core.columns import count_up_wide, put_wide
 from usmd.core.frames import (
     ALONG,
     DIRTY,
@@ -66,6 +66,25 @@ class PageLife(PageSteps):
         self._enter(region, page, pfn, DIRTY)
         return pfn
 
+    def zero_fill_pages(self, region: Region, pages: list[int]) -> Sequence[int]:
+        """ABSENT → PRESENT for pages of a region without hints, on neighbouring frames if there are any.
+
+        Returns the frames, in the order of the pages; there are as many free ones.
+        """
+        state, frames, first_key = self._state, self._state.frames, region.first_key
+        pfn = frames.find_run(len(pages))
+        if pfn is None:
+            return [self.zero_fill(region, page, None) for page in pages]
+        found = range(pfn, pfn + len(pages))
+        keys = [first_key + page for page in pages]
+        frames.take_run(pfn, len(pages), PRESENT)
+        put_wide(frames.page, pfn, keys)
+        region.table.set_pages(pages, pfn + 1)
+        self._run_entered(region, found, NORMAL)
+        state.zero_runs.append((found, keys))
+        region.process.policies.pages_filled(found)
+        return found
+
     def zero_fill_run(self, region: Region, first: int, count: int, pfn: int) -> None:
         """ABSENT → PRESENT for consecutive pages on consecutive free frames. All have the same hint, without DENY."""
         state = self._state
@@ -73,16 +92,9 @@ class PageLife(PageSteps):
         key, end = region.first_key + first, pfn + count
         frames.take_run(pfn, count, PRESENT)
         count_up_wide(frames.page, pfn, end, key)
-        frames.filled[pfn:end] = array("f", [state.now]) * count
-        rights = self._rights(region, first) if region.hints.ranges else NORMAL
-        frames.flags[pfn:end] = bytes((DIRTY | rights,)) * count
         region.table.set_run(first, count, pfn + 1)
-        region.resident += count
-        process.resident += count
-        process.counters.zero_fills += count
+        self._run_entered(region, range(pfn, end), self._rights(region, first) if region.hints.ranges else NORMAL)
         state.zero_runs.append((range(pfn, end), range(key, key + count)))
-        if process.sampling is not None and process.sampling.run_came(range(pfn, end)):
-            state.wants_samples(process)
         process.policies.pages_filled(range(pfn, end))
 
     def swap_in(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from typing import TYPE_CHECKING
 
 from mypy_extensions import mypyc_attr
@@ -131,6 +132,18 @@ class PageSteps(Rights):
         self._flags[pfn] = dirty | rights
         if not rights & UNEVICTABLE:
             process.policies.page_filled(pfn)
+
+    def _run_entered(self, region: Region, found: range, rights: int) -> None:
+        """Dirty pages with these rights have come into a run of frames. The caller then notifies the evict policy."""
+        state, process, count = self._state, region.process, len(found)
+        frames = state.frames
+        frames.filled[found.start : found.stop] = array("f", [state.now]) * count
+        frames.flags[found.start : found.stop] = bytes((DIRTY | rights,)) * count
+        region.resident += count
+        process.resident += count
+        process.counters.zero_fills += count
+        if process.sampling is not None and process.sampling.run_came(found):
+            state.wants_samples(process)
 
     def _disown(self, region: Region, pfn: int, *, give_back: bool = True) -> None:
         state = self._state

@@ -67,6 +67,17 @@ class PageTable:
             count_up_wide(found, start, end, entry)
             entry += end - start
 
+    def set_pages(self, pages: list[int], entry: int) -> None:
+        """Give these pages consecutive entries from `entry` on, which is positive."""
+        chunks = self.chunks
+        for page in pages:
+            chunk = chunks[page >> CHUNK_BITS]
+            if chunk is None:
+                self[page] = entry
+            else:
+                chunk[page & CHUNK_MASK] = entry
+            entry += 1
+
     @staticmethod
     def _parts(first: int, count: int) -> Iterator[tuple[int, int, int]]:
         """The chunks of a range of pages: (chunk number, first index in it, end index in it)."""

@@ -73,6 +73,16 @@ class Policy:
         return vars(type(self)).get("heeds")
 
 
+def _takes_the_place(policy: type[Policy], quick: str, plain: str) -> bool:
+    """Whether a class defines `quick`, and no subclass of that one has changed `plain` alone."""
+    for each in policy.__mro__:
+        if quick in vars(each):
+            return each is not EvictPolicy and each is not AllocPolicy
+        if plain in vars(each):
+            return False
+    return False
+
+
 @mypyc_attr(allow_interpreted_subclasses=True)
 class AllocPolicy(Policy, ABC):
     """Decides how many pages to bring in, on which frames, now or in the background (USM: `usm_alloc`).
@@ -87,15 +97,23 @@ class AllocPolicy(Policy, ABC):
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
         """An allocation to make now, or USM_YIELD after handing one to `async_rq`."""
 
+    @property
+    def answers_batches(self) -> bool:
+        """Whether `come_alone` takes the place of `allocate` for a batch: not if a subclass has changed the latter.
 
-def _takes_the_place(policy: type[Policy], quick: str, plain: str) -> bool:
-    """Whether a class defines `quick`, and no subclass of that one has changed `plain` alone."""
-    for each in policy.__mro__:
-        if quick in vars(each):
-            return each is not EvictPolicy
-        if plain in vars(each):
-            return False
-    return False
+        Read once.
+        """
+        return _takes_the_place(type(self), "come_alone", "allocate")
+
+    def come_alone(self, region_id: int, pages: list[int]) -> int:
+        """How many of these pages, from the first on, come in alone, each on any frame.
+
+        The core asks this about a batch of faults, in their order, on different ABSENT pages without a hint. The policy
+        takes note of those that it counts, to which `allocate` would answer `Allocation(page)`; the core asks
+        `allocate` about the others. A policy need not define it: it is for those that can do this faster for many.
+        """
+        del region_id, pages
+        return 0
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)

@@ -54,6 +54,10 @@ class PolicySet(ABC):
         """The pages to bring in for a fault, and whether to answer USM_YIELD."""
 
     @abstractmethod
+    def come_alone(self, region_id: int, pages: list[int]) -> int:
+        """How many of these pages, from the first on, come in alone."""
+
+    @abstractmethod
     def out_of_memory(self, fault: Fault) -> int | None:
         """Number of a process to end, or None to refuse the fault."""
 

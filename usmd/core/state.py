@@ -210,8 +210,8 @@ class State:
         self.zero_fills: list[int] = []
         self.zero_pages: list[int] = []
         """Keys of the pages on the frames of `zero_fills`, and below of those of `protects`."""
-        self.zero_runs: list[tuple[range, range]] = []
-        """More of both, as runs of neighbours."""
+        self.zero_runs: list[tuple[range, Sequence[int]]] = []
+        """More of both, on runs of frames."""
         self.poisons: dict[int, str] = {}
         """Page key → reason of the error; empty: its region or session is gone."""
         self.protects: list[int] = []

@@ -23,6 +23,10 @@ _MADV_POPULATE_WRITE: Final = 23
 """Linux 5.14; Python 3.11 has no name for it."""
 
 
+_MANY: Final = 64
+"""Neighbouring frames that are made zero at once."""
+
+
 def _populate(pool: mmap.mmap) -> None:
     """Make the kernel back the pool with memory, so that no client's fault pays for it; raises OSError if it cannot.
 
@@ -54,6 +58,7 @@ class SimulatedMemory(Mechanism):
         self._view = memoryview(self._pool)
         self._page_size = page_size
         self._zeros = bytes(page_size)
+        self._many_zeros = memoryview(bytes(page_size * _MANY))
         self._staging = Staging(page_size)
 
     def buffer(self, pfn: int) -> memoryview:
@@ -90,7 +95,14 @@ class SimulatedMemory(Mechanism):
     def zero(self, frames: Sequence[int], pages: Sequence[int]) -> None:
         """Make frames all zero."""
         del pages
-        view, size, zeros = self._view, self._page_size, self._zeros
+        view, size = self._view, self._page_size
+        if isinstance(frames, range):
+            many = self._many_zeros
+            for first in range(frames.start * size, frames.stop * size, len(many)):
+                end = min(first + len(many), frames.stop * size)
+                view[first:end] = many[: end - first]
+            return
+        zeros = self._zeros
         for pfn in frames:
             view[pfn * size : (pfn + 1) * size] = zeros
 

@@ -41,7 +41,7 @@ Touch = Callable[[Sequence[int]], None]
 LAST_EVENTS: Final = 64
 """Events kept in memory, for the search for a defect; many more would not fit the CPU's first cache: 0.3 us a fault."""
 
-_FAULTS: Final = frozenset((events.PageFaults, events.Faults))
+_FAULTS: Final = frozenset((events.PageFaults, events.Faults, events.PageBatch))
 """Events that bring faults, which are timed."""
 
 

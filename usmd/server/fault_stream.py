@@ -28,6 +28,7 @@ MAX_BATCH_ACCESSES: Final = 4096
 PART_PAGES: Final = 128
 """Pages of a batch of faults or accesses handled before the loop has its turn: about a millisecond in full memory. A
 fault or an access on more pages is not cut."""
+_END_OF_IDS: Final = 1 << 64
 _EOF: Final = grpc.aio.EOF
 
 
@@ -100,15 +101,18 @@ class FaultStream:
                 self._sessions.hear_pressure(self._session, self._stream, message.pressure_thresholds)
             if message.unmapped_region_ids:
                 await self._unmap(message.unmapped_region_ids)
-            if len(faults) > MAX_BATCH_FAULTS:
-                raise InvalidArgument(f"{len(faults)} faults in one message; allowed are {MAX_BATCH_FAULTS}")
+            batches = message.page_batches
+            if len(faults) > MAX_BATCH_FAULTS or batches:
+                _check_faults(message)
             if accesses:
                 if len(accesses) > MAX_BATCH_ACCESSES:
                     raise InvalidArgument(f"{len(accesses)} accesses in one message; allowed are {MAX_BATCH_ACCESSES}")
                 await self._file_all(faults)
+                await self._file_batches(batches)
                 await self._access_all(accesses)
             else:
                 await self._file_all(faults)
+                await self._file_batches(batches)
                 await self._flush()
 
     async def _unmap(self, region_ids: Sequence[int]) -> None:
@@ -151,17 +155,46 @@ class FaultStream:
                 await session.room.wait()
                 continue
             count = len(part) if pages <= room else _fitting(part, room)
-            self._submit(part if count == len(part) else part[:count], process)
+            faults = part if count == len(part) else part[:count]
+            self._submit(events.Faults(session.process_id, faults, self._stream.index), process)
             part = part[count:]
 
-    def _submit(self, part: list[events.FaultRequest], process: Process) -> None:
+    async def _file_batches(self, batches: Sequence[client_pb2.PageBatch]) -> None:
+        """File batches of faults on single pages, as `_file_all` and `_file` do; outcomes stay in the outbox."""
+        session, index = self._session, self._stream.index
+        pages = 0
+        for batch in batches:
+            first_id, region_id, write = batch.first_fault_id, batch.region_id, batch.write
+            left: Sequence[int] = batch.pages
+            while left:
+                process = self._engine.core.state.processes.get(session.process_id)
+                if process is None or session.ended.is_set():
+                    return
+                room = process.fault_room
+                if room <= 0:
+                    session.room.clear()
+                    await self._flush()
+                    await session.room.wait()
+                    continue
+                if pages >= PART_PAGES:
+                    await self._flush()
+                    pages = 0
+                    await asyncio.sleep(0)
+                    continue
+                part = left[: min(room, PART_PAGES - pages)]
+                self._submit(events.PageBatch(session.process_id, region_id, first_id, part, write, index), process)
+                pages += len(part)
+                first_id += len(part)
+                left = left[len(part) :]
+
+    def _submit(self, event: events.Faults | events.PageBatch, process: Process) -> None:
         """File faults, and answer those that are served at once."""
-        session, stream, engine = self._session, self._stream, self._engine
+        stream, engine = self._stream, self._engine
         stalls = engine.core.state.stalls
         began, waited, waiting = engine.now(), process.stall.waits, stalls.waiting
         stream.direct = True
         try:
-            engine.submit(events.Faults(session.process_id, part, stream.index))
+            engine.submit(event)
         finally:
             stream.direct = False
         now = engine.now()
@@ -228,6 +261,20 @@ class FaultStream:
                 if process is not None and message.accessed:
                     message.over_budget_pages = self._session.newly_over_budget(process.counters.deny_over_budget)
                 await self._wire.write(message)
+
+
+def _check_faults(message: client_pb2.StreamFaultsRequest) -> None:
+    """Raise InvalidArgument for more faults in a message than are allowed, or for a batch whose numbers overflow."""
+    batches = message.page_batches
+    count = len(message.faults) + max(len(batches), sum([len(batch.pages) for batch in batches]))
+    if count > MAX_BATCH_FAULTS:
+        raise InvalidArgument(f"{count} faults in one message; allowed are {MAX_BATCH_FAULTS}")
+    for batch in batches:
+        if batch.first_fault_id + len(batch.pages) > _END_OF_IDS:
+            raise InvalidArgument(
+                f"a batch of {len(batch.pages)} faults from number {batch.first_fault_id} on; allowed are numbers "
+                "below 2^64"
+            )
 
 
 def _fitting(part: Sequence[events.FaultRequest], room: int) -> int:

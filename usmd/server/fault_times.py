@@ -57,7 +57,10 @@ class FaultTimes:
                 self._page_faults(event, todo, began, now)
             elif isinstance(event, events.Faults):
                 self._left -= len(event.faults)
-                self._explicit(event, todo, began, now)
+                self._explicit(event, [fault.fault_id for fault in event.faults], todo, began, now)
+            elif isinstance(event, events.PageBatch):
+                self._left -= len(event.pages)
+                self._explicit(event, range(event.first_id, event.first_id + len(event.pages)), todo, began, now)
         self.waits = bool(self._pages or self._faults)
         self.looks = self.waits or self._left > 0
 
@@ -82,25 +85,35 @@ class FaultTimes:
             ):
                 self._pages.setdefault(key, began)
 
-    def _explicit(self, event: events.Faults, todo: Sequence[commands.Command], began: float, now: float) -> None:
+    def _explicit(
+        self,
+        event: events.Faults | events.PageBatch,
+        fault_ids: Sequence[int],
+        todo: Sequence[commands.Command],
+        began: float,
+        now: float,
+    ) -> None:
         done: dict[int, bool] = {}
         for command in todo:
             if isinstance(command, commands.Outcomes) and command.process_id == event.process_id:
                 for outcome in command.outcomes:
-                    if not isinstance(outcome, commands.Yielded):
+                    if isinstance(outcome, commands.PagesAllocated):
+                        first = outcome.first_id
+                        done.update(dict.fromkeys(range(first, first + len(outcome.frames)), True))
+                    elif not isinstance(outcome, commands.Yielded):
                         done[outcome.fault_id] = isinstance(outcome, commands.Allocated)
         self.explicit.add(now - began, sum(done.values()))
-        if len(done) == len(event.faults) or event.process_id not in self._core.state.processes:
+        if len(done) == len(fault_ids) or event.process_id not in self._core.state.processes:
             return
-        for fault in event.faults:
-            if fault.fault_id not in done and len(self._faults) < MAX_WAITING:
-                self._faults[event.process_id, event.reply_to, fault.fault_id] = began
+        for fault_id in fault_ids:
+            if fault_id not in done and len(self._faults) < MAX_WAITING:
+                self._faults[event.process_id, event.reply_to, fault_id] = began
 
     def _end_explicit(self, todo: Sequence[commands.Command], now: float) -> None:
         for command in todo:
             if isinstance(command, commands.Outcomes):
                 for outcome in command.outcomes:
-                    if not isinstance(outcome, commands.Yielded):
+                    if not isinstance(outcome, commands.Yielded | commands.PagesAllocated):  # the latter never wait
                         began = self._faults.pop((command.process_id, command.reply_to, outcome.fault_id), None)
                         if began is not None and isinstance(outcome, commands.Allocated):
                             self.explicit.add(now - began)

@@ -17,7 +17,7 @@ MESSAGE_BYTES: Final = 1 << 20
 _RUN_BYTES: Final = 64
 """Most bytes of an outcome, or of a run of its pages, in a message."""
 _PAGE_BYTES: Final = 8
-"""Most bytes of an absent page below 2^56 in a message."""
+"""Most bytes of a page or a frame below 2^56 in a message."""
 _FAILURE_BYTES: Final = 1024
 """Most bytes of the text of a failed access in a message."""
 
@@ -100,6 +100,8 @@ def message_full(outbox: Sequence[Entry]) -> Sequence[Entry]:
     for count, entry in enumerate(outbox):
         if isinstance(entry, commands.Allocated):
             size += _RUN_BYTES + _RUN_BYTES * len(entry.runs)
+        elif isinstance(entry, commands.PagesAllocated):
+            size += _RUN_BYTES + _PAGE_BYTES * len(entry.frames)
         elif isinstance(entry, Answer):
             size += entry.size
             if size <= MESSAGE_BYTES or not count:
@@ -131,6 +133,10 @@ def message_of(entries: Sequence[Entry]) -> client_pb2.StreamFaultsResponse:
                 run.page_count = page_count
             if not outcome.runs:
                 allocated.SetInParent()
+        elif isinstance(outcome, commands.PagesAllocated):
+            pages = message.allocated_pages.add()
+            pages.first_fault_id = outcome.first_id
+            pages.frames.extend(outcome.frames)
         elif isinstance(outcome, Answer):
             _add_answer(message, outcome)
         elif isinstance(outcome, Drains):

@@ -13,6 +13,7 @@ from usmd.core.columns import (
     count_up_wide,
     fill,
     halve,
+    put_wide,
     wide_column,
 )
 
@@ -64,3 +65,9 @@ def test_a_part_is_all_zero_if_the_one_number_is_beside_it(part, at):
     numbers, wide = column(LENGTH), wide_column(LENGTH, 0)
     numbers[at] = wide[at] = 1
     assert all_zero(numbers, first, end) == all_zero_wide(wide, first, end) == (not first <= at < end)
+
+
+def test_values_are_put_side_by_side():
+    numbers = wide_column(5, -1)
+    put_wide(numbers, 1, [1 << 40, -(1 << 45), 0])
+    assert list(numbers) == [-1, 1 << 40, -(1 << 45), 0, -1]

@@ -7,9 +7,9 @@ import pytest
 from tests.support.in_swap import complete_all, resident, swapped
 from tests.support.shell import PAGE, Shell, make_core
 from usmd.core import commands, events
-from usmd.core.commands import Allocated, Yielded
+from usmd.core.commands import Allocated, PagesAllocated, Yielded
 from usmd.core.region import page_key
-from usmd.errors import DataLoss
+from usmd.errors import DataLoss, NotFound
 
 DATA = b"x" * PAGE
 
@@ -226,3 +226,104 @@ def test_a_fault_on_several_pages_asks_for_those_alone_however_many_come_in_besi
     region = shell.map(process, 200)
     shell.fault(process, region, 0, 16)
     assert shell.counters()["faults"] == 16
+
+
+# Batches of pages
+
+
+def batch(shell, process, region, pages, *, write=False, first_id=1):
+    """Fault on single pages; returns the outcomes that come at once."""
+    before = len(shell.outcomes.get(process, []))
+    shell.do(events.PageBatch(process, region, first_id, pages, write))
+    return shell.outcomes.get(process, [])[before:]
+
+
+def test_pages_that_come_in_alone_are_one_outcome_and_one_zero_fill():
+    shell = Shell(make_core(frames=8, hold_budget=8))
+    process = shell.attach()
+    region = shell.map(process, 600)
+    todo = shell.core.handle(events.PageBatch(process, region, 5, [9, 3, 599], True), 0.0)
+    zero_fill, outcomes = todo
+    keys = [page_key(region, page) for page in (9, 3, 599)]
+    assert (list(zero_fill.frames), list(zero_fill.pages)) == ([0, 1, 2], keys)
+    assert outcomes.outcomes == [PagesAllocated(5, range(3))]
+    assert list(shell.core.state.holds) == [0, 1, 2]
+    counters = shell.counters()
+    assert (counters["faults"], counters["minor_faults"], counters["zero_fills"]) == (3, 3, 3)
+    found = shell.core.state.regions[region]
+    assert (found.faults, found.resident, shell.core.state.frames.free) == (3, 3, 5)
+
+
+def test_without_neighbouring_frames_pages_take_the_free_ones():
+    shell = Shell(make_core())
+    process = shell.attach()
+    region, gone = shell.map(process, 8), [shell.map(process, 1) for _ in range(8)]
+    for each in gone:
+        shell.fault(process, each, 0)
+    for each in gone[1::2]:
+        shell.do(events.Unmap(process, each))
+    assert batch(shell, process, region, [7, 2, 4], first_id=3) == [PagesAllocated(3, [1, 3, 5])]
+
+
+@pytest.mark.parametrize(
+    ("pages", "answers"),
+    [
+        ([4, 1, 6], [(1, 4), (2, 1), (3, 6)]),  # 1 is present already
+        ([4, 5, 4], [(1, 4), (2, 5), (3, 4)]),
+        ([1], [(1, 1)]),
+        ([], []),
+    ],
+)
+def test_a_page_that_is_present_or_comes_again_is_answered_like_any_other(pages, answers):
+    shell = Shell(make_core(frames=8))
+    process = shell.attach()
+    region = shell.map(process, 8)
+    shell.fault(process, region, 1)
+    found = []
+    for each in batch(shell, process, region, pages):
+        if isinstance(each, PagesAllocated):
+            found += [(each.first_id + index, pages[index]) for index in range(len(each.frames))]
+        else:
+            found.append((each.fault_id, each.runs[0][0]))
+    assert found == answers
+    assert shell.counters()["faults"] == 1 + len(pages)
+
+
+def test_of_a_batch_what_is_wrong_fails_alone():
+    shell = Shell(make_core(frames=8))
+    process, other = shell.attach(), shell.attach()
+    region = shell.map(process, 4)
+    outcomes = batch(shell, process, region, [0, 4, 1 << 63, 2], first_id=7)
+    assert [(each.fault_id, getattr(each, "error", None) and each.error.reason) for each in outcomes] == [
+        (7, None), (8, "OUT_OF_RANGE"), (9, "OUT_OF_RANGE"), (10, None)
+    ]  # fmt: skip
+    (first, second) = batch(shell, other, region, [0, 1])
+    assert (first.error.reason, second.error.reason) == ("NOT_FOUND", "NOT_FOUND")
+    with pytest.raises(NotFound):
+        shell.do(events.PageBatch(99, region, 1, [0], False))
+
+
+def test_pages_that_a_policy_a_hint_or_a_recording_hears_of_come_one_by_one():
+    for evict, hint, recorded in (("arc", "", False), ("fifo", "PRIORITY=HIGH", False), ("fifo", "", True)):
+        shell = Shell(make_core(frames=8, hold_budget=8))
+        process = shell.attach(evict=evict)
+        region = shell.map(process, 4)
+        if hint:
+            shell.hint(process, region, hint, 2, 1)
+        touches = array("q")
+        if recorded:
+            shell.core.state.processes[process].touches = touches
+        outcomes = batch(shell, process, region, [0, 2])
+        assert [type(each) for each in outcomes] == [Allocated, Allocated], evict
+        assert len(touches) == 4 * recorded
+
+
+def test_more_pages_than_there_are_frames_are_served_as_others_leave():
+    shell = Shell(make_core(frames=4))
+    process = shell.attach()
+    region = shell.map(process, 8)
+    first, *rest = batch(shell, process, region, list(range(7)))
+    complete_all(shell)
+    assert isinstance(first, PagesAllocated)
+    answered = [each.fault_id for each in (*rest, *shell.outcomes[process][1 + len(rest) :])]
+    assert sorted(answered) == list(range(1 + len(first.frames), 8))

@@ -197,3 +197,38 @@ def test_a_policy_that_ends_with_its_process_is_not_replaced_in_vain():
     assert isinstance(shell.ended[process], commands.Ended)
     assert shell.core.state.frames.free == 4
     assert shell.attach(evict="lru") != process
+
+
+def test_the_answer_about_a_batch_is_checked_and_without_one_each_page_is_asked_about():
+    class Batches(registry.find("alloc", "first_fit")[0]):
+        answer = 0
+
+        def come_alone(self, region_id, pages):
+            if self.answer is None:
+                raise ValueError("it says nothing")
+            return self.answer
+
+    class OfOneItself(Batches):
+        def allocate(self, fault, async_rq):
+            return super().allocate(fault, async_rq)
+
+    shell = shell_with({"batches": Batches, "plain": OfOneItself})
+    policies = shell.core.state.processes[shell.attach(alloc="batches")].policies
+    for answer, used, errors in ((2, 2, 0), (0, 0, 0), (4, 0, 1), (-1, 0, 2), (True, 0, 3), ("2", 0, 4), (None, 0, 5)):
+        Batches.answer = answer
+        assert (policies.come_alone(1, [1, 2, 3]), policies.errors["alloc"]) == (used, errors)
+    Batches.answer = 2
+    policies.give_up_on("alloc")
+    assert policies.come_alone(1, [1, 2, 3]) == 3, "without a policy each page comes in alone"
+    assert shell.core.state.processes[shell.attach(alloc="plain")].policies.come_alone(1, [1, 2, 3]) == 0
+
+
+def test_a_policy_that_cannot_say_whether_it_answers_batches_does_not():
+    class Raises(registry.find("alloc", "first_fit")[0]):
+        @property
+        def answers_batches(self):
+            raise ValueError("it cannot say")
+
+    shell = shell_with({"raises": Raises})
+    policies = shell.core.state.processes[shell.attach(alloc="raises")].policies
+    assert (policies.come_alone(1, [1, 2]), policies.errors["alloc"]) == (0, 1)

@@ -2,8 +2,10 @@
 
 from array import array
 
+import pytest
+
 from tests.support.shell import Shell, make_core
-from usmd.core.holds import MAX_MET, Spared, end_all, end_those_of
+from usmd.core.holds import MAX_MET, Holds, Spared, end_all, end_those_of
 from usmd.core.region import page_key
 
 
@@ -91,3 +93,25 @@ def test_little_is_remembered_of_spared_pages():
         assert spared.spares(pfn)
     state.now = 0.125
     assert [spared.spares(pfn) for pfn in (MAX_MET, 0)] == [False, True]
+
+
+@pytest.mark.parametrize("frames", [range(2, 5), [4, 2, 3], range(1, 6), [5, 1, 4, 3, 2]])
+def test_new_pages_are_held_as_if_each_came_by_itself(frames):
+    """Also if there are more than the budget has room for."""
+    found = []
+    for at_once in (True, False):
+        shell = Shell(make_core(frames=8, hold_budget=4, hold_seconds=1.0))
+        process, other = shell.attach(), shell.attach()
+        shell.fault(other, shell.map(other, 1), 0)
+        shell.fault(process, shell.map(process, 7), 0, 7)
+        state = shell.core.state
+        end_those_of(state.processes[process], state, shell.core.life)
+        holds = Holds(state)
+        shell.tick(0.5)
+        if at_once:
+            holds.begin_new(state.processes[process], frames)
+        else:
+            for pfn in frames:
+                holds.begin(state.processes[process], pfn, False, True)
+        found.append((list(state.holds.items()), bytes(state.frames.flags)))
+    assert found[0] == found[1]

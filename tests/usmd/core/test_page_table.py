@@ -49,3 +49,11 @@ def test_a_copy_has_the_same_entries_and_its_own():
     copy = table.copy()
     table[3] = 8
     assert list(copy.entries()) == [(3, 7), (900, -2)]
+
+
+def test_pages_in_no_order_get_consecutive_entries():
+    table = PageTable(PAGES)
+    pages = [2 * CHUNK, 5, CHUNK - 1, CHUNK, 7]
+    table.set_pages(pages, 40)
+    assert dict(table.entries()) == {page: 40 + index for index, page in enumerate(pages)}
+    assert table.chunks[3] is None

@@ -78,3 +78,13 @@ def test_a_buffer_that_is_still_held_when_the_pool_closes_is_not_left_dangling()
     held[:3] = b"abc"
     assert bytes(held[:3]) == b"abc"
     held.release()
+
+
+@pytest.mark.parametrize("frames", [range(1, 4), range(64), range(3, 70), [5, 2]])
+def test_frames_that_follow_each_other_are_made_zero_like_others(frames):
+    memory = SimulatedMemory(72, 512)
+    for pfn in range(72):
+        memory.store([pfn], 0, 0, memoryview(b"x" * 512))
+    memory.zero(frames, [])
+    assert [pfn for pfn in range(72) if memory.load([pfn], 0, 0, 512) == bytes(512)] == sorted(frames)
+    memory.close()

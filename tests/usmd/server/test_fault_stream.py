@@ -6,6 +6,7 @@ test_client_service_abuse.py.
 
 import asyncio
 from itertools import pairwise
+from types import SimpleNamespace as Namespace
 
 import grpc.aio
 import pytest
@@ -22,7 +23,7 @@ from usmd.mechanism.simulated import SimulatedMemory
 from usmd.policy_rules import PolicyRules
 from usmd.server import fault_stream
 from usmd.server.engine import Engine
-from usmd.server.sessions import MAX_STREAMS, STREAMS_A_TURN, Sessions
+from usmd.server.sessions import MAX_STREAMS, STREAMS_A_TURN, Sessions, Stream
 
 PAGE = 4096
 TOP = (1 << 64) - 1
@@ -295,5 +296,82 @@ def test_no_more_faults_are_filed_while_those_of_a_session_wait_for_many_pages(m
         sessions.end(session, "over")
         await stream
         await engine.close()
+
+    asyncio.run(main())
+
+
+# Batches of pages
+
+
+def pages_of(stream, *batches):
+    """Send batches (first fault id, region, pages) as one message; returns the fault id and frame of each page."""
+    message = pb.StreamFaultsRequest()
+    for first_id, region, pages in batches:
+        message.page_batches.add(first_fault_id=first_id, region_id=region, pages=pages)
+    stream.send_bytes(message.SerializeToString())
+    found = {}
+    while len(found) < sum(len(pages) for _, _, pages in batches):
+        response = next(stream.call)
+        found |= {
+            each.first_fault_id + index: frame
+            for each in response.allocated_pages
+            for index, frame in enumerate(each.frames)
+        }
+        found |= {each.fault_id: each.allocated.runs[0].first_frame for each in response.outcomes}
+    return found
+
+
+def test_each_page_of_a_batch_is_answered_also_in_parts_and_when_it_is_there_already(client, first):
+    region, other = client.map(400 * PAGE), client.map(PAGE)
+    pages = [page * 7 % 400 for page in range(300)]
+    assert pages_of(first, (1000, region, pages), (TOP, other, [0])).keys() == {*range(1000, 1300), TOP}
+    few = client.map(20 * PAGE)
+    found = pages_of(first, (5, few, range(20)))
+    assert len(set(found.values())) == 20
+    assert pages_of(first, (1000, few, range(19, -1, -1))) == {
+        1000 + 24 - fault_id: found[fault_id] for fault_id in found
+    }
+
+
+@pytest.mark.parametrize(
+    "batches",
+    [[(1, list(range(4097)))], [(1, [0] * 2048), (5000, [1] * 2049)], [(1, [])] * 4097, [(TOP, [0, 1])]],
+)
+def test_a_message_of_too_many_faults_or_of_numbers_that_overflow_ends_the_stream(client, first, batches):
+    stream = client.further_stream()
+    message = pb.StreamFaultsRequest()
+    for first_id, pages in batches:
+        message.page_batches.add(first_fault_id=first_id, region_id=1, pages=pages)
+    stream.send_bytes(message.SerializeToString())
+    assert stream.ends_with()[:2] == INVALID
+
+
+def test_no_more_pages_of_a_batch_are_filed_than_its_session_may_wait_for():
+    async def main():
+        messages = [pb.StreamFaultsRequest()]
+        messages[0].page_batches.add(first_fault_id=1, region_id=1, pages=range(10))
+        submitted = []
+        session = Namespace(process_id=1, ended=asyncio.Event(), room=asyncio.Event(), open_stream=lambda: Stream(0))
+        process = Namespace(fault_room=3, stall=Namespace(waits=False), ended=None)
+        state = Namespace(
+            settings=Namespace(page_size=PAGE), processes={1: process},
+            stalls=Namespace(waiting=0, served=lambda *_: None),
+        )  # fmt: skip
+
+        def submit(event):
+            submitted.append(list(event.pages))
+            process.fault_room -= len(event.pages)
+
+        engine = Namespace(core=Namespace(state=state), now=float, submit=submit)
+        stream = fault_stream.FaultStream(engine, None, None, session, None)
+        task = asyncio.create_task(stream._file_batches(messages[0].page_batches))
+        await wait_until_async(lambda: submitted == [[0, 1, 2]], "as many are filed as there is room for")
+        process.fault_room = 5
+        session.room.set()
+        await wait_until_async(lambda: len(submitted) == 2, "more are filed")
+        session.ended.set()
+        session.room.set()
+        await task
+        assert submitted == [[0, 1, 2], [3, 4, 5, 6, 7]]
 
     asyncio.run(main())

@@ -154,3 +154,15 @@ def test_no_more_than_so_many_faults_are_timed_while_they_wait(monkeypatch):
     for todo in [bench.fault(page, first_id=page) for page in range(3)]:
         bench.read_done(todo)
     assert bench.times.explicit.count == counted + 2
+
+
+def test_faults_of_a_batch_of_pages_are_timed_as_others():
+    bench = Bench()
+    bench.do(events.PageBatch(1, 1, 5, [3, 9, 4], True), took=0.25)
+    assert quantiles(bench.times.explicit) == (3, near(0.25))
+    bench.swap_out(3)
+    waiting = bench.do(events.PageBatch(1, 1, 5, [3, 9], True))
+    assert bench.times.waits
+    bench.read_done(waiting, took=4.0)
+    assert bench.times.explicit.quantile(1.0) == near(4.0)
+    assert not bench.times.waits

@@ -48,6 +48,16 @@ def test_outcomes_keep_their_order_and_say_everything():
     assert fourth.failure.reason == common_pb2.FAILURE_REASON_DATA_LOSS
 
 
+def test_pages_that_came_in_alone_are_told_by_their_frames():
+    message = message_of([commands.PagesAllocated(TOP - 2, range(4, 7)), commands.PagesAllocated(5, [9, 1])])
+    assert [(each.first_fault_id, list(each.frames)) for each in message.allocated_pages] == [
+        (TOP - 2, [4, 5, 6]),
+        (5, [9, 1]),
+    ]
+    many = [commands.PagesAllocated(0, range(MESSAGE_BYTES // 16)) for _ in range(4)]
+    assert len(message_full(many)) < len(many)
+
+
 def test_a_notice_of_the_end_travels_with_outcomes():
     message = message_of([commands.Yielded(2, 11), Drains(12.5), commands.Allocated(2, ())])
     assert (len(message.outcomes), message.draining.seconds_left) == (2, 12.5)

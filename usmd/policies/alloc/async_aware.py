@@ -25,6 +25,15 @@ class AsyncAware(AllocPolicy):
         """The keys of the regular policy."""
         return self.regular.heeded_keys()
 
+    @property
+    def answers_batches(self) -> bool:
+        """True if the regular policy's is, and no subclass has its own `allocate`."""
+        return self.regular.answers_batches and super().answers_batches
+
+    def come_alone(self, region_id: int, pages: list[int]) -> int:
+        """The regular policy's answer: a page that was never stored needs no I/O."""
+        return self.regular.come_alone(region_id, pages)
+
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
         """USM_YIELD for a swap fault, else the regular policy's answer."""
         plan = self.regular.allocate(fault, async_rq)

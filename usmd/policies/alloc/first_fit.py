@@ -14,6 +14,11 @@ class FirstFit(AllocPolicy):
     heeds = NO_HINTS
     single_page = True
 
+    def come_alone(self, region_id: int, pages: list[int]) -> int:
+        """All of them."""
+        del region_id
+        return len(pages)
+
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation:
         """The faulting page."""
         del async_rq

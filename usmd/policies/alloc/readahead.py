@@ -166,6 +166,27 @@ class Readahead(AllocPolicy):
                     return Allocation(page)
         return self._follow(fault, async_rq)
 
+    def come_alone(self, region_id: int, pages: list[int]) -> int:
+        """Pages in no order, up to the first that may belong to a stream."""
+        region = self._regions.get(region_id)
+        if self.auto or region is None or region.streams or len(region.alone) < STREAMS:
+            return 0
+        first, second, third, fourth = region.alone
+        count = 0
+        for page in pages:
+            before, behind = page - 1, page + 1
+            if (
+                page - fourth == fourth - third  # as in `allocate`, a stride is likely
+                or page - third == third - first
+                or before == first or before == second or before == third or before == fourth
+                or behind == first or behind == second or behind == third or behind == fourth
+            ):  # fmt: skip
+                break
+            first, second, third, fourth = second, third, fourth, page
+            count += 1
+        region.alone.extend((first, second, third, fourth))
+        return count
+
     def _follow(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
         page, hint = fault.page, fault.hint
         ordered = False
