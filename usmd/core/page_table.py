@@ -58,6 +58,16 @@ class PageTable:
                 return False
         return True
 
+    def framed(self, first: int, end: int) -> int:
+        """The first page from `first` on that has no frame, or is in another chunk; at most `end`."""
+        chunk = self.chunks[first >> CHUNK_BITS]
+        stop = min(end, (first | CHUNK_MASK) + 1)
+        if chunk is None:
+            return first
+        while first < stop and chunk[first & CHUNK_MASK] > 0:
+            first += 1
+        return first
+
     def set_run(self, first: int, count: int, entry: int) -> None:
         """Give `count` consecutive pages consecutive entries from `entry` on, which is positive."""
         for chunk, start, end in self._parts(first, count):

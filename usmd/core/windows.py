@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 MAX_WINDOWS: Final = 16
 """Most rests of windows under way for one process; a window beyond that is the part with the faulting page alone."""
+SKIPPED: Final = 16
+"""Pages there that count as one that comes in."""
 MAX_FILLING = 1024
 """Pages on their way in from swap, of all processes, while no rest of a window brings in more of them."""
 
@@ -85,7 +87,10 @@ class Windows:
         return min(self._placement.spare(state.settings.high, process), state.budgets.room(process, swap=False))
 
     def _step(self, region: Region, task: Work) -> int:
-        """Bring in the pages up to the next multiple of CHUNK if all are ABSENT, else one; returns how many it did."""
+        """Bring in the pages up to the next multiple of CHUNK if all are ABSENT, else one; returns how many it did.
+
+        Pages there up to that multiple are skipped as one of SKIPPED each, because a look takes that much less.
+        """
         page = task.next_page
         count = min(CHUNK - page % CHUNK, task.end - page, self._room(region))
         if count > 1 and self._placement.zero_run(region, page, count):
@@ -93,10 +98,11 @@ class Windows:
             task.next_page += count
         else:
             entry = region.table[page]
+            if entry > 0:
+                task.next_page = region.table.framed(page, task.end)
+                return -(-(task.next_page - page) // SKIPPED)
             task.next_page += 1
             count = 1
-            if entry > 0:
-                return 1
             if entry == 0:
                 self._life.zero_fill(region, page, None)
             else:

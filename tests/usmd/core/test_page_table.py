@@ -57,3 +57,13 @@ def test_pages_in_no_order_get_consecutive_entries():
     table.set_pages(pages, 40)
     assert dict(table.entries()) == {page: 40 + index for index, page in enumerate(pages)}
     assert table.chunks[3] is None
+
+
+def test_pages_with_a_frame_are_looked_at_up_to_the_end_of_a_chunk():
+    table = PageTable(3 * CHUNK)
+    assert table.framed(5, 9) == 5
+    for page in (4, 5, 6, 8, CHUNK - 1, CHUNK):
+        table[page] = 1 + page
+    table[7] = -1
+    assert [table.framed(page, 3 * CHUNK) for page in (3, 4, 7, 8, CHUNK - 1)] == [3, 7, 7, 9, CHUNK]
+    assert table.framed(4, 6) == 6

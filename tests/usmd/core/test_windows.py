@@ -67,6 +67,19 @@ def test_the_next_part_is_all_absent_pages_up_to_a_multiple_of_a_chunk_as_one_ru
     assert filled.pages == range(first + 8, first + CHUNK)
 
 
+def test_pages_there_are_skipped_as_fewer_pages():
+    pages = 4 * CHUNK
+    shell, process, region = world(pages, pages, frames=2 * pages)
+    shell.fault(process, region, 0)
+    finish(shell)
+    task = Work(Kind.WINDOW, None, shell.core.state.regions[region], 7, pages)
+    done = [shell.core.windows._step(shell.core.state.regions[region], task)]
+    assert task.next_page == CHUNK
+    while task.next_page < task.end:
+        done.append(shell.core.windows._step(shell.core.state.regions[region], task))
+    assert done == [32, 32, 32, 32]
+
+
 def test_a_second_fault_in_the_same_window_begins_no_second_rest():
     shell, process, region = world()
     shell.fault(process, region, 0)
