@@ -34,7 +34,10 @@ LEAST_BOUND: Final = 8
 MOST_BYTES: Final = 2 << 20
 """Bytes of the largest block of AUTO: what a huge folio has."""
 FIRST_BLOCK: Final = 16
-"""Pages of the first block of a region."""
+"""Pages of the first block of a region, unless it is ROOMY."""
+ROOMY: Final = 8
+"""A region has so many of the largest blocks at least, and its first block is one, if twice its missing pages fit into
+the ample frames."""
 BLOCK_GROWTH: Final = 4
 """A block has so many times as many pages as the one before."""
 AMPLE_SHARE: Final = 8
@@ -123,7 +126,8 @@ class Readahead(AllocPolicy):
     downwards, which grows to `pages`. ACCESS=SEQUENTIAL opens it at the first fault, upwards; with ACCESS=RANDOM there
     is none. `hinted` is the alloc policy of the pages that have the hint FHP=<size>. With FHP=AUTO, or without a hint
     if `auto`, a fault brings in the aligned block around it while frames are ample. Blocks grow from fault to fault up
-    to 2 MiB. They shrink as frames become fewer, and if of what came along more is evicted unused than is used.
+    to 2 MiB, and have that size at once in a region of 16 MiB and more that fits twice. They shrink as frames become
+    fewer, and if of what came along more is evicted unused than is used.
     """
 
     builds_on = ("hinted",)
@@ -225,7 +229,7 @@ class Readahead(AllocPolicy):
     def _block(self, fault: Fault) -> Allocation | None:
         """The aligned block around a fault; None if frames are not ample, or blocks are in vain."""
         region_id, page = fault.region_id, fault.page
-        blocks = self._blocks.get(region_id) or self._add_blocks(region_id)
+        blocks = self._blocks.get(region_id) or self._add_blocks(fault)
         self._judge(blocks, region_id)
         ample = self.memory.ample_frames
         most = min(blocks.most, ample // AMPLE_SHARE)
@@ -279,8 +283,11 @@ class Readahead(AllocPolicy):
         frame = self.memory.frame
         return any(frame(region_id, page) is not None for page in range(low, high, max((high - low) // PROBES, 1)))
 
-    def _add_blocks(self, region_id: int) -> _Blocks:
-        blocks = self._blocks[region_id] = _Blocks(max(MOST_BYTES // self.memory.page_size, 1))
+    def _add_blocks(self, fault: Fault) -> _Blocks:
+        region_id, largest = fault.region_id, max(MOST_BYTES // self.memory.page_size, 1)
+        blocks = self._blocks[region_id] = _Blocks(largest)
+        if ROOMY * largest <= fault.page_count and 2 * self.memory.missing_pages(region_id) <= self.memory.ample_frames:
+            blocks.block = largest
         if len(self._blocks) > REGIONS:
             del self._blocks[next(iter(self._blocks))]
         return blocks

@@ -339,8 +339,17 @@ def test_blocks_take_a_share_of_the_frames_that_are_ample_and_nothing_is_evicted
     assert auto.touch([4000])[1] == 0, "memory is short"
 
 
+@pytest.mark.parametrize(
+    ("pages", "frames", "first"), [(4096, 16384, 512), (4095, 16384, 16), (4096, 8192, 16), (512, 16384, 16)]
+)
+def test_the_first_block_is_a_large_one_if_it_is_a_small_part_of_a_region_that_fits_twice(pages, frames, first):
+    auto = Auto(pages, frames)
+    assert auto.touch([pages // 2]) == (1, first - 1)
+    assert auto.touch([1]) == (1, {512: 512, 16: 64}[first] - 1)
+
+
 def test_blocks_shrink_if_what_came_along_is_evicted_unused_and_come_again_after_a_while():
-    auto = Auto(4096, 16384)
+    auto = Auto(4095, 16384)
     state = auto.shell.core.state.regions[auto.region]
     auto.touch([0])
     for step in range(1, 6):
@@ -348,7 +357,7 @@ def test_blocks_shrink_if_what_came_along_is_evicted_unused_and_come_again_after
         auto.touch([step * 600])
     assert auto.blocks.most == 1
     single = 0
-    for page in shuffled(4096):
+    for page in shuffled(4095):
         single += auto.touch([page])[0]
         if auto.blocks.most > 1:
             break
