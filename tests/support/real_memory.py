@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from typing import Final
 
 import pytest
 
 from tests.support.kernel_swap import stays_off
-from usmd.mechanism.sampler import kernel_swap, why_no_features
+from usmd.mechanism.sampler import kernel_swap, why_no_features, why_not_permitted
 from usmd.mechanism.uffd import probe, usable
-
-_CAP_SYS_NICE: Final = 23
 
 
 def require_real_memory() -> None:
@@ -28,13 +24,6 @@ def require_sampling() -> None:
     """If touches cannot be sampled here, skip the test with the reason: the kernel's swap or features, or rights."""
     require_real_memory()
     stays_off()
-    why_not = why_no_features(probe().features) or kernel_swap()
-    if not why_not and not _capabilities() >> _CAP_SYS_NICE & 1:
-        why_not = "this process lacks CAP_SYS_NICE"
+    why_not = why_no_features(probe().features) or kernel_swap() or why_not_permitted()
     if why_not:
         pytest.skip(f"touches cannot be sampled: {why_not}")
-
-
-def _capabilities() -> int:
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.partition("CapEff:")[2].split()[0], 16)

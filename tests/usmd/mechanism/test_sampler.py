@@ -3,7 +3,7 @@
 import ctypes
 import errno
 import os
-import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -120,18 +120,13 @@ def test_a_filter_of_system_calls_is_in_the_way_and_an_odd_answer_is_not(proc, m
 
 def test_the_answer_is_the_kernels():
     """The kernel's own answer for another process, a child: the same as what is found out without one."""
-    child = os.fork()
-    if not child:
-        signal.pause()
-    try:
-        pidfd = os.pidfd_open(child)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
+        pidfd = os.pidfd_open(child.pid)
         try:
             asked = Pageout(pidfd).take_out([(0, 4096)])
         finally:
             os.close(pidfd)
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
+            child.stdin.close()
     assert why_not_permitted() == asked
 
 
