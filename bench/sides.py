@@ -44,10 +44,13 @@ def run_program(name: str, settings: Mapping[str, object], kind: type[_R], secon
 
 
 @contextmanager
-def usmd_for(*flags: str, memory: int, swap: int, group: MemoryCgroup | None = None) -> Iterator[dict[str, str]]:
-    """A separate usmd with real memory, in a cgroup if one is given; yields the settings by which a program uses it."""
+def usmd_for(*flags: str, memory: int, swap: int | None, group: MemoryCgroup | None = None) -> Iterator[dict[str, str]]:
+    """A separate usmd with real memory, in a cgroup if one is given; yields the settings by which a program uses it.
+
+    `swap`: bytes of a swap file; None: the flags name the swap devices.
+    """
     real = ("--mechanism", "userfaultfd", "--memory", str(memory), "--page-size", str(PAGE))
-    with running(*real, *flags, swap_file=str(swap)) as daemon:
+    with running(*real, *flags, swap_file=None if swap is None else str(swap)) as daemon:
         if group is not None:
             group.forbid_swap()
             group.add(_pid_of(daemon))
