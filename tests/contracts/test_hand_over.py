@@ -103,7 +103,7 @@ def test_every_policy_can_follow_every_other(before, after):
     for page in range(24):
         assert shell.get(process, region, page) == bytes([page + 1]) * PAGE
     assert sorted(named_by(shell.core, process)) == evictable(shell.core, process)
-    assert (policies.errors["evict"], shell.counters()["policy_errors"]) == (0, 0)
+    assert (policies.blame.errors["evict"], shell.counters()["policy_errors"]) == (0, 0)
     assert policies.specifications["evict"] == after
 
 

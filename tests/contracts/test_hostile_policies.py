@@ -202,7 +202,7 @@ def test_what_ends_a_run_is_no_error_of_the_policy(hook):
     process = shell.attach(evict="hostile")
     with pytest.raises(Stopped):
         work(shell, process)
-    assert shell.core.state.processes[process].policies.errors["evict"] == 0
+    assert shell.core.state.processes[process].policies.blame.errors["evict"] == 0
 
 
 def test_hint_changed_that_raises_is_survived():

@@ -48,7 +48,7 @@ def test_wrong_victims_are_passed_over(victims):
     assert shell.state_of(region, 0) == "PRESENT"
     assert shell.get(neighbour, region, 1) == b"n" * PAGE
     policies = shell.core.state.processes[neighbour].policies
-    assert policies.errors == {"alloc": 0, "evict": 0, "oom": 0, "cond": 0}
+    assert policies.blame.errors == {"alloc": 0, "evict": 0, "oom": 0, "cond": 0}
 
 
 def test_foreign_and_unevictable_victims_are_errors_and_pinned_ones_are_not():
@@ -84,7 +84,7 @@ def test_frames_that_a_policy_forgot_in_its_list_harm_no_other_policy():
     work(shell, process)
     neighbour = shell.attach(evict="lru")
     work(shell, neighbour)
-    assert shell.core.state.processes[neighbour].policies.errors["evict"] == 0
+    assert shell.core.state.processes[neighbour].policies.blame.errors["evict"] == 0
 
 
 def test_frames_that_a_policy_seized_harm_no_other_policy():
@@ -102,4 +102,4 @@ def test_frames_that_a_policy_seized_harm_no_other_policy():
     shell.attach(evict="hostile")
     neighbour = shell.attach(evict="hint_aware")
     work(shell, neighbour)
-    assert shell.core.state.processes[neighbour].policies.errors["evict"] == 0
+    assert shell.core.state.processes[neighbour].policies.blame.errors["evict"] == 0

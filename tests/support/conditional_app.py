@@ -34,7 +34,7 @@ class App:
 
     @property
     def errors(self):
-        return self.state.processes[self.process].policies.errors["cond"]
+        return self.state.processes[self.process].policies.blame.errors["cond"]
 
     def key(self, page):
         return page_key(self.region, page)

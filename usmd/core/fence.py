@@ -55,8 +55,8 @@ def place(error: BaseException) -> str:
 class Fence(PolicySet):
     """The part of the fence that all kinds of policies of one process share.
 
-    `specifications`: the text that each policy was made from, by kind. `blame`: their errors; `errors` is its count. A
-    policy that made too many errors, or hung, is put in `blame.misbehaving` and replaced between events.
+    `specifications`: the text that each policy was made from, by kind. `blame`: their errors. A policy
+    that made too many errors, or hung, is put in `blame.misbehaving` and replaced between events.
     """
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:
@@ -64,7 +64,6 @@ class Fence(PolicySet):
         self._process = process
         self.specifications = dict(specifications)
         self.blame = Blame(specifications)
-        self.errors = self.blame.errors
         self._slow = state.settings.policy_slow_seconds
         self._running = state.running
         number = process.process_id
@@ -119,7 +118,7 @@ class Fence(PolicySet):
     def _count_error(self, kind: str, what: str) -> None:
         self._process.counters.policy_errors += 1
         self.blame.count_error(kind, self._state.now)
-        count = self.errors[kind]
+        count = self.blame.errors[kind]
         if self.blame.errs_too_often(kind, self._state.settings.policy_errors, self._state.now):
             self._misbehaves(kind, f"made {count} errors")
         if _is_reported(count):

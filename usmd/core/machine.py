@@ -275,8 +275,9 @@ class Core:
     def _access(self, event: events.Access) -> None:
         state = self.state
         region = state.regions.get(event.region_id)
-        if region is None or region.process.process_id != event.process_id or region.process.ended is not None:
+        if region is None or (process := region.process).process_id != event.process_id or process.ended is not None:
             region = state.region(event.process_id, event.region_id)  # raises NotFound
+            process = region.process
         first, count = event.first_page, event.page_count
         if count < 1 or first < 0 or first + count > region.page_count:
             raise OutOfRange(
@@ -285,9 +286,8 @@ class Core:
             )
         frames, chunks, write = self._frames, region.table.chunks, event.write
         states, all_flags = frames.state, frames.flags
-        process = region.process
-        on_access, touches = process.policies.on_access, process.touches
-        running, call = state.running, process.policies.evict_call
+        policies, touches = process.policies, process.touches
+        on_access = policies.on_access
         present: list[int] = []
         absent: list[int] = []
         for page in range(first, first + count):
@@ -309,12 +309,12 @@ class Core:
                 if touches is not None:
                     touches.extend((region.first_key + page, write))
                 if on_access is not None and not flags & KEPT:
-                    running.call = call
+                    state.running.call = policies.evict_call
                     try:
                         on_access(pfn, write)
                     except ANYTHING as error:  # a policy may raise anything
-                        process.policies.raised("evict", "page_accessed", error)
-                        on_access = process.policies.on_access  # None if that call hung
+                        policies.raised("evict", "page_accessed", error)
+                        on_access = policies.on_access  # None if that call hung
         process.counters.accesses += len(present)
         state.first.append(commands.Accessed(present, absent))
 

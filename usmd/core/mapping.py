@@ -175,7 +175,7 @@ class Mapping:
             for kind, default in zip(KINDS, (*state.settings.default_policies, NO_POLICY), strict=True):
                 if kind not in policies.blame.misbehaving:
                     continue
-                before, errors = policies.specifications[kind], policies.errors[kind]
+                before, errors = policies.specifications[kind], policies.blame.errors[kind]
                 what = policies.blame.misbehaving[kind]
                 wait = policies.blame.replaced(kind, state.now)
                 after = default

@@ -24,7 +24,6 @@ class PolicySet(ABC):
 
     specifications: dict[str, str]
     blame: Blame
-    errors: dict[str, int]
     by_priority: bool
     evict_call: Call
     on_access: Callable[[int, bool], None] | None

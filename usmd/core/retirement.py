@@ -135,7 +135,7 @@ class Retirement:
     def _end(self, device: DeviceMap, error: UsmdError | None) -> None:
         device.status = EMPTIED if error is None else ACTIVE
         del self.of[device.number]
-        self._state.retirements.append(RetirementEnded(device.number, error))
+        self._state.last.append(RetirementEnded(device.number, error))
 
     def _left(self) -> int:
         """Pages that the devices still have."""

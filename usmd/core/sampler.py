@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from usmd.core.commands import Sample
 from usmd.core.frame_list import FrameLinks
 from usmd.core.frames import DIRTY, HELD, KEPT, PRESENT
 from usmd.core.region import NO_MAX
@@ -93,12 +94,14 @@ class Sampler:
         """Take out the pages that are due, the oldest first."""
         state = self._state
         wanted, state.sampling_wanted = state.sampling_wanted, []
+        pages: list[int] = []
         for process in wanted:
             if process.sampling is not None and process.sampling.since:
                 earned = process.sampling.batch()
                 if process.sampling.active and not process.sampling.noting and self._is_of_use(process):
-                    self._take_out_of(process, process.sampling, earned)
-        state.samples.sort()  # neighbours next to each other: a run is one call
+                    pages += self._take_out_of(process, process.sampling, earned)
+        if pages:
+            state.last.append(Sample(sorted(pages)))  # neighbours next to each other: a run is one call
 
     def _is_of_use(self, process: Process) -> bool:
         """Whether memory is short for a process, and a policy, a recording or a shadow hears touches."""
@@ -109,21 +112,22 @@ class Sampler:
             return False
         return frames.free * SHORT < frames.count or (most - process.resident) * SHORT < most
 
-    def _take_out_of(self, process: Process, sampling: Sampling, earned: int) -> None:
+    def _take_out_of(self, process: Process, sampling: Sampling, earned: int) -> list[int]:
+        """The keys of the pages that are taken out."""
         state, mapped = self._state, sampling.mapped
         states, flags, keys, recent = state.frames.state, state.frames.flags, state.frames.page, state.recent
-        before = len(state.samples)
+        taken: list[int] = []
         stay = LEAST // PART if sampling.in_vain else max(process.resident // STAYS, LEAST)
         for _ in range(min(earned, MAX_AN_EVENT, mapped.length - stay)):
             pfn = mapped.head
             if states[pfn] == PRESENT and not flags[pfn] & (KEPT | HELD) and pfn not in recent:
                 mapped.remove(pfn)
-                state.samples.append(keys[pfn])
+                taken.append(keys[pfn])
             else:
                 mapped.move_to_end(pfn)
-        taken = len(state.samples) - before
-        process.counters.sampled += taken
-        sampling.took(taken, process.resident)
+        process.counters.sampled += len(taken)
+        sampling.took(len(taken), process.resident)
+        return taken
 
     def put_back(self, pfn: int) -> None:
         """A PRESENT page must be in the page table, because a thread waits for that, or a pin promises it."""

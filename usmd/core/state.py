@@ -44,7 +44,6 @@ class State:
         "_cheap_stopwatch",
         "_cpu_clock",
         "_cpu_clock_until",
-        "_notices",
         "_outcomes",
         "ahead",
         "arriving",
@@ -68,6 +67,7 @@ class State:
         "hint_ends",
         "holds",
         "identity",
+        "last",
         "links",
         "make_policy",
         "maps_again",
@@ -90,9 +90,7 @@ class State:
         "regions",
         "releases",
         "restores",
-        "retirements",
         "running",
-        "samples",
         "sampling_links",
         "sampling_wanted",
         "settings",
@@ -218,8 +216,6 @@ class State:
         self.protect_pages: list[int] = []
         self.writes: list[commands.SlotPage] = []
         self.reads: list[commands.SlotPage] = []
-        self.samples: list[int] = []
-        """Keys of pages to be taken out of their clients' page tables."""
         self.sampling_links: FrameLinks | None = None
         """Arrays of the lists of `Sampling`; None until a process has one."""
         self.sampling_wanted: list[Process] = []
@@ -230,8 +226,8 @@ class State:
         """Memory is short for them if fewer frames are free; 0 if there are none."""
         self._outcomes: dict[tuple[int, int], list[commands.Outcome]] = {}
         """(process number, `reply_to` of the faults) → outcomes."""
-        self.retirements: list[commands.RetirementEnded] = []
-        self._notices: list[commands.Notice] = []
+        self.last: list[commands.Command] = []
+        """Commands after all others."""
 
     def tells_slowness(self, stopwatch: Callable[[], float]) -> bool:
         """Whether a call that took long by this stopwatch was slow itself.
@@ -307,7 +303,7 @@ class State:
 
     def notice(self, kind: str, process_id: int, message: str, fields: dict[str, str] | None = None) -> None:
         """Queue a message for operators, see `commands.Notice`."""
-        self._notices.append(commands.Notice(kind, process_id, message, fields or {}))
+        self.last.append(commands.Notice(kind, process_id, message, fields or {}))
 
     def take_commands(self) -> list[commands.Command]:
         """Take the gathered commands, in the order in which they must be performed.
@@ -351,20 +347,14 @@ class State:
         if self.reads:
             out.append(commands.ReadSlots(self.reads))
             self.reads = []
-        if self.samples:
-            out.append(commands.Sample(self.samples))
-            self.samples = []
         if self._outcomes:
             for (process_id, reply_to), outcomes in self._outcomes.items():
                 if outcomes and process_id in self.processes:
                     out.append(commands.Outcomes(process_id, outcomes, reply_to))
             self._outcomes = {}
-        if self.retirements:
-            out.extend(self.retirements)
-            self.retirements = []
-        if self._notices:
-            out.extend(self._notices)
-            self._notices = []
+        if self.last:
+            out.extend(self.last)
+            self.last = []
         return out
 
     def totals(self) -> Counters:

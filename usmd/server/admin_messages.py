@@ -96,7 +96,7 @@ class AdminMessages:
             summary=registry.summary(kind, name),
             is_default=registry.parse(self._defaults[kind])[0] == name,
             process_ids=[process.process_id for process in users],
-            errors=sum(process.policies.errors[kind] for process in users),
+            errors=sum(process.policies.blame.errors[kind] for process in users),
         )
 
     def process_policies(self, process: Process) -> admin_pb2.ProcessPolicies:
@@ -107,7 +107,7 @@ class AdminMessages:
             answer.policies.add(
                 kind=kind,
                 policy=process.policies.specifications[kind],
-                errors=process.policies.errors[kind],
+                errors=process.policies.blame.errors[kind],
                 change=None if change is None else self.policy_change(change),
             )
         return answer

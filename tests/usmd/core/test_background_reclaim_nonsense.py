@@ -139,7 +139,7 @@ def test_a_constructor_that_fails_leaves_none():
     shell = Shell(make_core(make_policy=make_with(made, broken)))
     process = shell.attach(cond="requester")
     shell.tick(1)
-    assert shell.core.state.processes[process].policies.errors["cond"] == 1
+    assert shell.core.state.processes[process].policies.blame.errors["cond"] == 1
     shell = Shell(make_core(make_policy=make_with(made, lambda memory: None)))
     shell.attach(cond="requester")
     assert "it is a NoneType, not a ConditionalPolicy" in next(

@@ -167,7 +167,7 @@ class Mad(Requesting):
     def mistakes(self):
         """Those of the others."""
         processes = self.shell.core.state.processes.values()
-        return sum(count for each in processes for kind, count in each.policies.errors.items() if kind != "cond")
+        return sum(count for each in processes for kind, count in each.policies.blame.errors.items() if kind != "cond")
 
 
 class MadMachine(Mad, CoreMachine):

@@ -132,7 +132,7 @@ def test_a_policy_that_was_replaced_comes_back_with_the_pages_there_are(default)
     assert policies.specifications["evict"] == "moody"
     assert len(list(policies.candidates(9))) == 4
     work(shell, process)
-    assert (policies.errors["evict"], len(told(shell, "policy_replaced"))) == (0, 2)
+    assert (policies.blame.errors["evict"], len(told(shell, "policy_replaced"))) == (0, 2)
     assert shell.core.state.policy_returns == float("inf")
 
 
@@ -264,7 +264,7 @@ def test_one_that_computes_long_is_and_that_is_no_error_and_nothing_replaces_it(
     assert counters["policy_errors"] == 0
     policies = shell.core.state.processes[process].policies
     assert policies.blame.slow["evict"] == counters["policy_slow_calls"]
-    assert (policies.errors["evict"], policies.specifications["evict"]) == (0, "slow")
+    assert (policies.blame.errors["evict"], policies.specifications["evict"]) == (0, "slow")
     slow = told(shell, "policy_slow")
     assert [each.fields["count"] for each in slow[:3]] == ["1", "2", "4"]
     assert "evict policy slow: a call took 100 ms (1 so far)" in slow[0].message

@@ -35,7 +35,7 @@ def policies_that_answer(answer):
 def test_what_is_no_number_is_an_error_and_of_each_kind_there_is_a_limit(answer, read, errors):
     policies = policies_that_answer(answer)
     assert policies.turn(2) == read
-    assert policies.errors["cond"] == errors
+    assert policies.blame.errors["cond"] == errors
 
 
 def test_a_policy_that_does_not_listen_is_told_nothing():

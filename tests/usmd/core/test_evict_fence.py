@@ -42,7 +42,7 @@ def test_a_reason_that_is_no_text_is_shown_or_an_error():
 
     shell = shell_with({"talks": Talks})
     policies = shell.core.state.processes[shell.attach(evict="talks")].policies
-    assert (policies.reason(7), policies.errors["evict"]) == ("[7]", 0)
+    assert (policies.reason(7), policies.blame.errors["evict"]) == ("[7]", 0)
 
 
 def test_the_generator_of_a_policy_is_closed_when_there_are_enough_victims():
@@ -82,7 +82,7 @@ def test_a_first_victim_that_is_no_number_is_none(answer):
     shell = shell_with({"odd": Odd})
     policies = shell.core.state.processes[shell.attach(evict="odd")].policies
     assert policies.first_victim() == -1
-    assert policies.errors["evict"] == (0 if isinstance(answer, list) else 1)
+    assert policies.blame.errors["evict"] == (0 if isinstance(answer, list) else 1)
 
 
 def test_a_reason_is_text_whatever_it_was():

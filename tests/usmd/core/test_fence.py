@@ -41,7 +41,7 @@ def test_an_exception_that_ends_the_run_is_no_error_of_the_policy():
     process = shell.attach(evict="ended")
     with pytest.raises(EndsRun):
         shell.fault(process, shell.map(process, 1), 0)
-    assert shell.core.state.processes[process].policies.errors["evict"] == 0
+    assert shell.core.state.processes[process].policies.blame.errors["evict"] == 0
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

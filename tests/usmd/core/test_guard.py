@@ -32,7 +32,7 @@ def test_hint_keys_that_are_none_are_passed_over_and_there_is_an_end_to_them():
     shell = shell_with({"keys": Keys})
     policies = shell.core.state.processes[shell.attach(evict="keys")].policies
     policies._alloc = policies._oom = policies._cond = None
-    assert (policies.unheeded(parse_hint("PRIORITY=LOW; FHP=AUTO")), policies.errors["evict"]) == (["FHP"], 0)
+    assert (policies.unheeded(parse_hint("PRIORITY=LOW; FHP=AUTO")), policies.blame.errors["evict"]) == (["FHP"], 0)
 
 
 def work(shell, process, pages=10):
@@ -99,9 +99,10 @@ def test_a_policy_that_makes_too_many_errors_makes_room_for_the_default():
     policies = shell.core.state.processes[process].policies
     for page in range(5):
         shell.put(process, region, page, bytes([page + 1]) * PAGE)
-    assert (policies.specifications["evict"], policies.errors["evict"]) == ("broken", 5)
+    assert (policies.specifications["evict"], policies.blame.errors["evict"]) == ("broken", 5)
     shell.put(process, region, 5, b"\6" * PAGE)
-    assert (policies.specifications["evict"], policies.errors["evict"], policies.blame.misbehaving) == ("lru", 0, {})
+    assert (policies.specifications["evict"], policies.blame.errors["evict"]) == ("lru", 0)
+    assert policies.blame.misbehaving == {}
     (notice,) = notices(shell, "policy_replaced")
     assert notice.fields == {
         "policy_kind": "evict", "policy": "broken", "errors": "6", "did": "made 6 errors", "replaced_by": "lru",
@@ -216,7 +217,7 @@ def test_the_answer_about_a_batch_is_checked_and_without_one_each_page_is_asked_
     policies = shell.core.state.processes[shell.attach(alloc="batches")].policies
     for answer, used, errors in ((2, 2, 0), (0, 0, 0), (4, 0, 1), (-1, 0, 2), (True, 0, 3), ("2", 0, 4), (None, 0, 5)):
         Batches.answer = answer
-        assert (policies.come_alone(1, [1, 2, 3]), policies.errors["alloc"]) == (used, errors)
+        assert (policies.come_alone(1, [1, 2, 3]), policies.blame.errors["alloc"]) == (used, errors)
     Batches.answer = 2
     policies.give_up_on("alloc")
     assert policies.come_alone(1, [1, 2, 3]) == 3, "without a policy each page comes in alone"
@@ -231,4 +232,4 @@ def test_a_policy_that_cannot_say_whether_it_answers_batches_does_not():
 
     shell = shell_with({"raises": Raises})
     policies = shell.core.state.processes[shell.attach(alloc="raises")].policies
-    assert (policies.come_alone(1, [1, 2]), policies.errors["alloc"]) == (0, 1)
+    assert (policies.come_alone(1, [1, 2]), policies.blame.errors["alloc"]) == (0, 1)

@@ -247,4 +247,4 @@ def test_a_priority_set_during_an_eviction_holds_when_the_page_stays(shell):
     shell.fault(process, region, 0)
     policies = shell.core.state.processes[process].policies
     assert policies.reason(0).startswith("PRIORITY=HIGH")
-    assert (list(policies.candidates(9)), policies.errors["evict"]) == ([0], 0)
+    assert (list(policies.candidates(9)), policies.blame.errors["evict"]) == ([0], 0)
