@@ -42,6 +42,16 @@ def yielded(fault, token):
     return pb.Outcome(fault_id=fault.fault_id, yielded=pb.Yield(yield_token=token))
 
 
+def faults_of(request):
+    """All faults of a message, those of its batches too."""
+    packed = [
+        pb.Fault(fault_id=number, region_id=batch.region_id, first_page=page, page_count=1, write=batch.write)
+        for batch in request.page_batches
+        for number, page in enumerate(batch.pages, batch.first_fault_id)
+    ]
+    return [*request.faults, *packed]
+
+
 class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
     """One session's worth of daemon. `frames` is the number of pages that fit; the first in go out first."""
 
@@ -96,7 +106,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
             return [request for name, request in self.calls if name == method]
 
     def faults(self):
-        return [fault for batch in self.requests("StreamFaults") for fault in batch.faults]
+        return [fault for request in self.requests("StreamFaults") for fault in faults_of(request)]
 
     def unmapped(self):
         """Numbers of the regions that were given back without a call."""
@@ -255,7 +265,7 @@ class FakeDaemon(client_pb2_grpc.ClientServiceServicer):
                     self.hearing.append(outbox)
                 self._enter("StreamFaults", request, context)
                 with self.changed:
-                    outcomes = [(self.answers or self.serve_fault)(fault) for fault in request.faults]
+                    outcomes = [(self.answers or self.serve_fault)(fault) for fault in faults_of(request)]
                 accessed = [self.access(access) for access in request.accesses]
                 outcomes = [outcome for outcome in outcomes if outcome is not None]
                 if outcomes or accessed:

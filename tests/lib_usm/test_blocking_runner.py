@@ -11,6 +11,7 @@ import pytest
 
 import lib_usm
 from lib_usm.message_stream import MessageStream
+from tests.lib_usm.conftest import faults_of
 
 
 @pytest.fixture
@@ -30,13 +31,13 @@ def complete(daemon, wire, fault):
 def test_a_batch_travels_in_messages_of_the_daemons_limit(daemon, client, region):
     outcomes = client.fault_many([(region, page, 1) for page in range(20)])
     assert [outcome.runs[0].first_page for outcome in outcomes] == list(range(20))
-    assert [len(batch.faults) for batch in daemon.requests("StreamFaults")] == [8, 8, 4]
+    assert [len(faults_of(each)) for each in daemon.requests("StreamFaults")] == [8, 8, 4]
     assert len({fault.fault_id for fault in daemon.faults()}) == 20
 
 
 def test_one_message_for_one_batch_within_the_limit(daemon, client, region):
     client.fault_many([(region, page, 1) for page in range(8)], write=True)
-    assert [len(batch.faults) for batch in daemon.requests("StreamFaults")] == [8]
+    assert [len(faults_of(each)) for each in daemon.requests("StreamFaults")] == [8]
     assert all(fault.write for fault in daemon.faults())
 
 
