@@ -35,12 +35,14 @@ DRAWN = {
 """Drawn at random; the next test is about them."""
 SHARED = {
     "FrameRun.first_frame": "USM's answer to a fault is frames, which are of the memory that all share",
+    "PagesAllocated.frames": "the same",
     "GetKeptResponse.room_pages": "a client must know what it may keep, which is less when all keep much together",
 }
 """Numbers that others change, and why a client gets them."""
 ECHOED = {
     "AccessOutcome.access_id": "the client's own number",
     "Outcome.fault_id": "the client's own number",
+    "PagesAllocated.first_fault_id": "the client's own number",
 }
 NOT_MET = {
     "DrainNotice.seconds_left": "what the operator decided, and the same for all",
@@ -103,6 +105,9 @@ def half(session, daemon):
     yield next(stream.call)
     yield session.call("GetKept", pb.GetKeptRequest())
     yield session.hint(number, "")
+    packed = pb.PageBatch(first_fault_id=20, region_id=number, pages=range(141, 145))
+    stream.send_bytes(pb.StreamFaultsRequest(page_batches=[packed]).SerializeToString())
+    yield next(stream.call)
     yield session.hint(number, "PRIORITY=LOW", PAGE, 8 * PAGE)
     session.evict(daemon, number, 0, 2)
     stream.send((3, number, 0, 1))
