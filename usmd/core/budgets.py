@@ -134,7 +134,7 @@ class Budgets:
 
         They are counted without a `swap_max` as well, so that a process can be given one at any time.
         """
-        if region.gone is None:
+        if region.unmapped is None and region.process.ended is None:
             region.stored += change
             self._count(region.process, change)
 

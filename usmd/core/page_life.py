@@ -120,7 +120,7 @@ class PageLife(PageSteps):
         frames = state.frames
         filling = self.filling.pop(pfn)
         region = filling.region
-        if region is not None and region.gone is not None:
+        if region is not None and (region.unmapped is not None or region.process.ended is not None):
             self._detach(filling, pfn, region, region.gone)
             region = None
         if region is None:
@@ -203,7 +203,7 @@ class PageLife(PageSteps):
         region = evicting.region
         reference = frames.slot[pfn]
         end = END_OF[frames.flags[pfn] | ZERO if zero else frames.flags[pfn]]
-        if region.gone is not None:
+        if region.unmapped is not None or region.process.ended is not None:
             self.discard(region, frames.page[pfn] & PAGE_MASK, pfn + 1)
         elif zero is None:
             self._restore(pfn, "cannot be protected")
@@ -258,11 +258,12 @@ class PageLife(PageSteps):
         """
         state = self._state
         pfn = self.writing.pop(reference)
-        region = None if pfn is None else self.evicting[pfn].region
-        if pfn is not None and region is not None and region.gone is not None:
-            self.discard(region, state.frames.page[pfn] & PAGE_MASK, pfn + 1)
-            del self.writing[reference]
-            pfn = None
+        if pfn is not None:
+            region = self.evicting[pfn].region
+            if region.unmapped is not None or region.process.ended is not None:
+                self.discard(region, state.frames.page[pfn] & PAGE_MASK, pfn + 1)
+                del self.writing[reference]
+                pfn = None
         if error is not None:
             if isinstance(error, Refused):
                 return self._refused(reference, pfn, error)

@@ -153,7 +153,7 @@ class PageSteps(Rights):
         if sampling is not None:
             sampling.mapped.discard(pfn)
         region.resident -= 1
-        if region.gone is None:
+        if region.unmapped is None and region.process.ended is None:
             region.process.resident -= 1
         else:
             state.dying_frames -= 1

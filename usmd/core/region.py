@@ -129,7 +129,10 @@ class Region:
 
     @property
     def gone(self) -> UsmdError | None:
-        """None, or once the region is gone, with its process or alone, the error for faults that wait for its pages."""
+        """None, or once the region is gone, with its process or alone, the error for faults that wait for its pages.
+
+        The hot path looks at both by itself: a property takes a tenth of a microsecond.
+        """
         return self.process.ended or self.unmapped
 
 
