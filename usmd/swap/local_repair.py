@@ -60,9 +60,8 @@ class LocalRepair:
 
     def write(self, entries: Sequence[SlotIO]) -> Results:
         """Write entries whose numbers `Copies` has by now to the local part, when no repair writes to their slots."""
-        if self._active:
-            with self._changed:
-                self._changed.wait_for(lambda: self._active.isdisjoint(entry.slot for entry in entries))
+        with self._changed:  # always: a repair that is being chosen has not told yet which slots it writes to
+            self._changed.wait_for(lambda: self._active.isdisjoint(entry.slot for entry in entries))
         return self._local.write(entries)
 
     def discard(self, slots: Sequence[int]) -> None:

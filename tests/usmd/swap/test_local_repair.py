@@ -92,6 +92,37 @@ def test_a_write_waits_for_the_repair_of_its_slot_and_is_what_is_read(quick):
     assert quick.status.repaired == 0
 
 
+def test_a_write_that_begins_while_a_repair_looks_what_is_current_is_what_is_read(quick, monkeypatch):
+    quick.write(out(1, 65))
+    quick.settled()
+    repair, copies = quick.device._repair, quick.device._copies
+    writer = threading.Thread(target=quick.write, args=(out(1, 66, generation=2),))
+    waits = threading.Event()
+
+    class Changed(threading.Condition):
+        def __enter__(self):
+            if threading.current_thread() is writer:
+                waits.set()
+            return super().__enter__()
+
+    repair._changed = Changed()
+    real = copies.number
+
+    def number(slot):
+        found = real(slot)
+        if threading.current_thread() is repair._thread and writer.ident is None:
+            writer.start()
+            wait_until(lambda: waits.is_set() or not writer.is_alive(), "the write waits, or has ended")
+        return found
+
+    monkeypatch.setattr(copies, "number", number)
+    damage(quick, 1)
+    wait_until(lambda: writer.ident is not None, "a repair is chosen")
+    writer.join()
+    quick.settled()
+    assert local(quick, out(1, 66), 2) == B
+
+
 def test_a_slot_that_is_discarded_while_it_is_repaired_is_empty(quick):
     quick.write(out(1, 65))
     quick.settled()
