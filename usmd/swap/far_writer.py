@@ -7,15 +7,14 @@ than `repair_rate`. While the far part is away nothing is written but tries, one
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from usmd.errors import DataLoss, NoRoom, Refused
-from usmd.swap.base import Results, SlotIO, SwapDevice
-from usmd.swap.copies import ALONE, BEHIND, BOTH, COMING, FAR, Copies
-from usmd.swap.reachable import Reachable
+from usmd.swap.base import Results, SlotIO
+from usmd.swap.copies import ALONE, BEHIND, BOTH, COMING, FAR
+from usmd.swap.part_thread import Parts, PartThread
 
 BATCH: Final = 64
 """Pages of a repair."""
@@ -46,39 +45,17 @@ def fresh_entries(found: Sequence[tuple[int, int]], page_size: int) -> list[Slot
     ]
 
 
-class FarWriter:
-    """The thread that brings the far part up to date. `repair_rate`: bytes of repairs a second."""
+class FarWriter(PartThread):
+    """The thread that brings the far part up to date."""
 
-    def __init__(
-        self,
-        far: SwapDevice,
-        local: SwapDevice,
-        copies: Copies,
-        reachable: Reachable,
-        repair_rate: int,
-        clock: Callable[[], float],
-    ) -> None:
-        self.repaired = 0
-        """Pages that were repaired."""
-        self._far = far
-        self._local = local
-        self._copies = copies
-        self._reachable = reachable
-        self._repair_rate = repair_rate
-        self._clock = clock
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts, parts.far, self._run)
         self._jobs: deque[_Job] = deque()
         self._waiting = 0
         """Bytes of the jobs."""
-        self._active: set[int] = set()
-        """Slots that are being written."""
-        self._discarded: list[int] = []
-        """Slots to be discarded once they are written."""
         self._began: float | None = None
         """When the write under way began."""
         self._repair_at = 0.0
-        self._closed = False
-        self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=f"usmd-{far.name}", daemon=True)
         self._thread.start()
 
     def offer(self, entries: Sequence[SlotIO]) -> None:
@@ -103,34 +80,17 @@ class FarWriter:
         with self._changed:
             self._changed.notify()
 
-    def discard(self, slots: Sequence[int]) -> None:
-        """Discard slots of the far part, which `Copies` has as empty; those being written, once they are."""
-        with self._changed:
-            busy = [slot for slot in slots if slot in self._active]
-            self._discarded.extend(busy)
-        self._far.discard(slots if not busy else [slot for slot in slots if slot not in busy])
-
     def late(self, seconds: float) -> bool:
         """Whether a write has been under way for longer than that."""
         began = self._began
         return began is not None and self._clock() - began > seconds
-
-    def close(self, seconds: float) -> bool:
-        """End the thread, and wait so long for that; False: it has not ended, because a call of a part hangs."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
 
     def _run(self) -> None:
         while (job := self._next()) is not None:
             try:
                 self._write(job)
             except Exception:  # noqa: BLE001 - a defect of a device: logged with its traceback, and tried again later
-                from usmd import log  # here, because it takes long to import, and each start reads the kinds
-
-                log.event("swap_device_defect", exc_info=True, device=self._far.name)
+                self._defect()
                 self._failed(job.entries, "a defect, which the log has")
             finally:
                 self._end()

@@ -29,6 +29,7 @@ from usmd.swap.in_time import InTime, Late
 from usmd.swap.kind import SwapKind
 from usmd.swap.local_repair import LocalRepair
 from usmd.swap.open import parse_swap_spec
+from usmd.swap.part_thread import Parts
 from usmd.swap.reachable import Reachable
 from usmd.swap.tables import read_device, show_device
 
@@ -96,8 +97,9 @@ class MirrorSwapDevice(SwapDevice):
         self._reachable = Reachable()
         self._fallbacks = 0
         self._calls: InTime[tuple[Results, list[SlotIO]]] = InTime(f"usmd-{far.name}", self.read_jobs)
-        self._writer = FarWriter(far, local, self._copies, self._reachable, repair_rate, clock)
-        self._repair = LocalRepair(far, local, self._copies, self._reachable, repair_rate, clock)
+        parts = Parts(far, local, self._copies, self._reachable, repair_rate, clock)
+        self._writer = FarWriter(parts)
+        self._repair = LocalRepair(parts)
 
     def status(self) -> MirrorStatus:
         """How the parts stand; never waits."""

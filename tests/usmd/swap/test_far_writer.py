@@ -9,6 +9,7 @@ from tests.support.waiting import wait_until
 from usmd.swap import far_writer, reachable
 from usmd.swap.copies import BEHIND, BOTH, COMING, Copies
 from usmd.swap.far_writer import FarWriter, fresh_entries, part_entry
+from usmd.swap.part_thread import Parts
 from usmd.swap.reachable import Reachable
 
 PAGE = 16
@@ -21,7 +22,7 @@ class Bench:
         self.local = FailingDevice("local", slots=slots, page_size=PAGE)
         self.copies = Copies(slots)
         self.reachable = Reachable()
-        self.writer = FarWriter(self.far, self.local, self.copies, self.reachable, 1 << 40, time.monotonic)
+        self.writer = FarWriter(Parts(self.far, self.local, self.copies, self.reachable, 1 << 40, time.monotonic))
 
     def write(self, slots):
         """Write pages to the local part, and offer them."""

@@ -31,6 +31,15 @@ def damage(one, *slots, fault="noise"):
     one.device._reachable.answered()
 
 
+def hold_repair(one):
+    """A page is lost in the local part, and its repair is under way until `local.mend`."""
+    one.write(out(1, 65))
+    one.settled()
+    one.local.fail("write", "hold")
+    damage(one, 1)
+    wait_until(lambda: one.device._repair._active, "the repair writes")
+
+
 def local(one, entry, number):
     """What the local part alone returns."""
     target = into(entry)._replace(process=0, page=entry.slot, generation=number)
@@ -76,11 +85,7 @@ def test_a_page_that_the_far_part_has_lost_meanwhile_is_lost(quick):
 
 
 def test_a_write_waits_for_the_repair_of_its_slot_and_is_what_is_read(quick):
-    quick.write(out(1, 65))
-    quick.settled()
-    quick.local.fail("write", "hold")
-    damage(quick, 1)
-    wait_until(lambda: quick.device._repair._active, "the repair writes")
+    hold_repair(quick)
     writer = threading.Thread(target=quick.write, args=(out(1, 66, generation=2),))
     writer.start()
     wait_equal(lambda: quick.device._copies.number(1), 2, "the write has begun")
@@ -124,11 +129,7 @@ def test_a_write_that_begins_while_a_repair_looks_what_is_current_is_what_is_rea
 
 
 def test_a_slot_that_is_discarded_while_it_is_repaired_is_empty(quick):
-    quick.write(out(1, 65))
-    quick.settled()
-    quick.local.fail("write", "hold")
-    damage(quick, 1)
-    wait_until(lambda: quick.device._repair._active, "the repair writes")
+    hold_repair(quick)
     quick.device.discard([1])
     quick.local.mend()
     wait_until(lambda: not quick.device._repair._active, "the repair has ended")
