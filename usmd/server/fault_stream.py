@@ -145,19 +145,24 @@ class FaultStream:
 
         While the session's faults wait for `max_faults` pages, no more are filed; the last of them may exceed it.
         """
-        session = self._session
-        process = self._engine.core.state.processes.get(session.process_id)
-        while part and process is not None and not session.ended.is_set():
+        while part and (process := await self._with_room()) is not None:
             room = process.fault_room
-            if room <= 0:
-                session.room.clear()
-                await self._flush()
-                await session.room.wait()
-                continue
             count = len(part) if pages <= room else _fitting(part, room)
             faults = part if count == len(part) else part[:count]
-            self._submit(events.Faults(session.process_id, faults, self._stream.index), process)
+            self._submit(events.Faults(self._session.process_id, faults, self._stream.index), process)
             part = part[count:]
+
+    async def _with_room(self) -> Process | None:
+        """The process, once its faults wait for fewer pages than they may; None if its session has ended."""
+        session = self._session
+        process = self._engine.core.state.processes.get(session.process_id)
+        while process is not None and not session.ended.is_set():
+            if process.fault_room > 0:
+                return process
+            session.room.clear()
+            await self._flush()
+            await session.room.wait()
+        return None
 
     async def _file_batches(self, batches: Sequence[client_pb2.PageBatch]) -> None:
         """File batches of faults on single pages, as `_file_all` and `_file` do; outcomes stay in the outbox."""
@@ -167,21 +172,14 @@ class FaultStream:
             first_id, region_id, write = batch.first_fault_id, batch.region_id, batch.write
             left: Sequence[int] = batch.pages
             while left:
-                process = self._engine.core.state.processes.get(session.process_id)
-                if process is None or session.ended.is_set():
-                    return
-                room = process.fault_room
-                if room <= 0:
-                    session.room.clear()
-                    await self._flush()
-                    await session.room.wait()
-                    continue
                 if pages >= PART_PAGES:
                     await self._flush()
                     pages = 0
                     await asyncio.sleep(0)
-                    continue
-                part = left[: min(room, PART_PAGES - pages)]
+                process = await self._with_room()
+                if process is None:
+                    return
+                part = left[: min(process.fault_room, PART_PAGES - pages)]
                 self._submit(events.PageBatch(session.process_id, region_id, first_id, part, write, index), process)
                 pages += len(part)
                 first_id += len(part)
