@@ -55,8 +55,8 @@ def place(error: BaseException) -> str:
 class Fence(PolicySet):
     """The part of the fence that all kinds of policies of one process share.
 
-    `specifications`: the text that each policy was made from, by kind. `blame`: their errors. A policy
-    that made too many errors, or hung, is put in `blame.misbehaving` and replaced between events.
+    `specifications`: the text that each policy was made from, by kind. `blame`: their errors. A policy that made too
+    many errors, or hung, is put in `blame.misbehaving` and replaced between events.
     """
 
     def __init__(self, state: State, process: Process, specifications: dict[str, str]) -> None:

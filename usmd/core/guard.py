@@ -88,23 +88,16 @@ class GuardedPolicies(HandOver):
 
     def come_alone(self, region_id: int, pages: list[int]) -> int:
         """How many of these pages, from the first on, the alloc policy brings in alone, see its `come_alone`."""
-        policy: Any = self._alloc  # see ANYTHING
+        policy = self._alloc
         if policy is None:
             return len(pages)
         if not self._answers_batches:
             return 0
-        stopwatch = self._state.stopwatch
-        started = stopwatch()
-        self._running.call = self._alloc_call
-        try:
-            answer: object = policy.come_alone(region_id, pages)
-        except ANYTHING as error:  # a policy may raise anything
-            self.raised("alloc", "come_alone", error)
-            return 0
-        self._timed("alloc", stopwatch, started)
+        answer = self._ask("alloc", policy, self._alloc_call, "come_alone", region_id, pages)
         if type(answer) is int and 0 <= answer <= len(pages):
             return answer
-        self.record_error("alloc", f"come_alone answered {safe_repr(answer)} about {len(pages)} pages")
+        if answer is not _NO_ANSWER:
+            self.record_error("alloc", f"come_alone answered {safe_repr(answer)} about {len(pages)} pages")
         return 0
 
     def _use_alloc(self, policy: AllocPolicy | None) -> None:
@@ -197,18 +190,19 @@ class GuardedPolicies(HandOver):
 
     def _ask_oom(self, method: str, fault: Fault) -> object:
         """What the oom policy answers about a fault; _NO_ANSWER if it raises, or there is none."""
-        policy: Any = self._oom  # see ANYTHING
-        if policy is None:
-            return _NO_ANSWER
+        return _NO_ANSWER if self._oom is None else self._ask("oom", self._oom, self._oom_call, method, fault)
+
+    def _ask(self, kind: str, policy: object, call: Call, method: str, *arguments: object) -> object:
+        """What a policy answers to a call, which is timed; _NO_ANSWER if it raises."""
         stopwatch = self._state.stopwatch
         started = stopwatch()
-        self._running.call = self._oom_call
+        self._running.call = call
         try:
-            answer: object = getattr(policy, method)(fault)
+            answer: object = getattr(policy, method)(*arguments)
         except ANYTHING as error:  # a policy may raise anything
-            self.raised("oom", method, error)
+            self.raised(kind, method, error)
             return _NO_ANSWER
-        self._timed("oom", stopwatch, started)
+        self._timed(kind, stopwatch, started)
         return answer
 
     def out_of_memory(self, fault: Fault) -> int | None:
