@@ -148,8 +148,7 @@ class Ladder:
             if chunk is not None and chunk[page & CHUNK_MASK] != 0:
                 break
             absent += 1
-        if absent < len(found):
-            del found[absent:]
+        del found[absent:]
         if len(set(found)) < absent:
             return ()  # the second fault on a page finds it present
         count = policies.come_alone(region.region_id, found) if absent else 0

@@ -29,7 +29,7 @@ from usmd.core.frames import (
     PRIORITY_OF,
     STATE_NAMES,
     UNEVICTABLE,
-)  # fmt: skip
+)
 from usmd.core.glance import disagreement
 from usmd.core.hint_ranges import HintRanges
 from usmd.core.hints import Priority
