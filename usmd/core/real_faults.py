@@ -103,7 +103,9 @@ class RealFaults:
                     state.wakes.append(state.frames.page[pfn])
                 recent.append(pfn)
             else:
-                writable = self._comes_writable(region, page, write=write) if found == SWAPPED else write
+                writable = write
+                if found == SWAPPED:
+                    writable = self._comes_writable(region, page, write=write, alone=outcome[2].count == 1)
                 waiter = ThreadWaiter(self, region, fault, parked=found == FILLING)
                 if self._ladder.bring_in(waiter, outcome, writable=writable):
                     process.waits_more()
@@ -125,8 +127,7 @@ class RealFaults:
         self._count_access(process, pfn, write=write)
         if write and not state.frames.flags[pfn] & DIRTY:
             self._life.dirty(pfn)
-            if region.write_order.written(page):
-                self._open_ahead(region, page + 1)
+            self._first_written(region, page)
         self._sampler.put_back(pfn)
         state.recent.append(pfn)
         return True
@@ -142,12 +143,12 @@ class RealFaults:
             process.policies.page_accessed(pfn, write=write)
 
     @staticmethod
-    def _comes_writable(region: Region, page: int, *, write: bool) -> bool:
-        """Whether a swapped page comes in writable: for a write, or because the order of writes foresees one."""
+    def _comes_writable(region: Region, page: int, *, write: bool, alone: bool) -> bool:
+        """Whether a swapped page comes in writable: for a write, or because one is foreseen."""
         order = region.write_order
         if write:
             order.written(page)
-        elif not order.foresees(page):
+        elif not order.foresees(page, alone=alone):
             return False
         order.opened(page)
         return True
@@ -159,7 +160,13 @@ class RealFaults:
         self._count_access(process, pfn, write=True)
         life.dirty(pfn)
         life.restore(pfn)
-        if region.write_order.written(page):
+        self._first_written(region, page)
+
+    def _first_written(self, region: Region, page: int) -> None:
+        """A clean page was written to. While the region is written in order, the pages behind it become writable."""
+        order = region.write_order
+        order.written_later()
+        if order.written(page):
             self._open_ahead(region, page + 1)
 
     def _open_ahead(self, region: Region, page: int) -> None:

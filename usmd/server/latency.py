@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-TIMED_A_TICK: Final = 256
+TIMED_A_TICK: Final = 64
 """Durations of a kind that are timed between two ticks of 0.1 s, so that a busy daemon spends little on that."""
 _UNITS: Final = 1e7
 """Units in a second: tenths of a microsecond."""
