@@ -25,18 +25,30 @@ _COUNTS: Final = struct.Struct("=QQ")
 class CHandler:
     """A handler process and its memory of `length` bytes, mapped into this process during the block.
 
-    A fault fills `pages` pages. The handler polls for `spin` microseconds before it sleeps, and runs on `cpu` (None:
+    A fault fills `pages` pages, with zeros or with what `swap` has at their offset, which is a file that is as long;
+    `direct`: read past the page cache. The handler polls for `spin` microseconds before it sleeps, and runs on `cpu` (None:
     anywhere). Raises OSError without userfaultfd.
     """
 
-    def __init__(self, program: Path, length: int, *, pages: int, spin: int, cpu: int | None) -> None:
+    def __init__(
+        self,
+        program: Path,
+        length: int,
+        *,
+        pages: int,
+        spin: int,
+        cpu: int | None,
+        swap: Path | None = None,
+        direct: bool = False,
+    ) -> None:
         self.faults = 0
         """Faults that the handler served; set at the end of the block."""
         self._ours, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [str(program), str(theirs.fileno()), str(length), str(pages), str(spin)], pass_fds=[theirs.fileno()]
-            )
+            command = [str(program), str(theirs.fileno()), str(length), str(pages), str(spin)]
+            if swap is not None:
+                command += [str(swap), "direct"] if direct else [str(swap)]
+            self._process = subprocess.Popen(command, pass_fds=[theirs.fileno()])
         if cpu is not None:
             os.sched_setaffinity(self._process.pid, {cpu})
         _, descriptors, _, _ = socket.recv_fds(self._ours, 1, 1)
@@ -50,6 +62,10 @@ class CHandler:
         uffd.handshake(self._descriptor, uffd.REQUIRED)
         uffd.register(self._descriptor, self.address, length)
         socket.send_fds(self._ours, [_RANGE.pack(self.address, length)], [self._descriptor])
+
+    def forget(self) -> None:
+        """Make all pages missing again."""
+        self._mapping.madvise(mmap.MADV_REMOVE)
 
     def __enter__(self) -> Self:
         return self

@@ -2,7 +2,8 @@
 
 First the queues alone, in this process and on uvloop, as the daemon has them: a read of one page, 1 or 32 at a time,
 from its request to its completion, checksum included. The device's own read is a blocking pread with O_DIRECT of one
-page. Then the first touch of swapped pages in separate daemons, one for each way. The rounds of all ways alternate.
+page. Then the first touch of swapped pages in separate daemons, one for each way, and in a daemon and a C handler on the
+same CPU as the client and on the other one. The rounds of all ways alternate.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import uvloop
 
-from bench import as_program, real_swap
+from bench import as_program, real_swap, swap_faults
 from bench.native import PAGE, NoCompilerError, Touch, compiled
 from usmd.core.commands import SlotPage
 from usmd.core.events import Event
@@ -232,7 +233,9 @@ def main() -> None:
             return
         try:
             with compiled() as built:
-                real(Touch(built / "touch.so"), folder)
+                touch = Touch(built / "touch.so")
+                real(touch, folder)
+                swap_faults.measure(touch, built, own_reads)
         except NoCompilerError as error:
             print(f"  real faults skipped: {error}")
 

@@ -1,6 +1,6 @@
 /* A userfaultfd handler that does nothing else: the yardstick of bench/real_faults.py.
  *
- *   handler SOCKET LENGTH PAGES SPIN
+ *   handler SOCKET LENGTH PAGES SPIN [FILE [direct]]
  *
  * It serves a fault on an untouched page as usmd does, in the same setting. A separate process makes a memfd of LENGTH
  * bytes, maps it, and sends it to the client over SOCKET (an inherited descriptor). The client maps it too, registers
@@ -8,9 +8,13 @@
  * around it with zeros (UFFDIO_ZEROPAGE). It polls for SPIN microseconds before it waits in poll(). There are no
  * tables, no policies and no eviction. When the client closes its side, the handler sends the numbers of faults and of
  * calls that filled nothing over SOCKET, and ends. The caller chooses its CPU.
+ *
+ * With FILE it is the yardstick of swap-in: it reads the PAGES pages from the same offset of FILE (pread, with `direct`
+ * past the page cache), and brings them in write-protected (UFFDIO_COPY).
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <stdint.h>
@@ -95,6 +99,40 @@ static int serve(int userfaultfd, const struct range *range, uint64_t address, u
 	return 1;
 }
 
+/* Where swapped pages are, and memory to read them into; file -1: there are none. */
+struct swap {
+	int file;
+	char *staging;
+};
+
+/* As `serve`, with the pages' bytes. */
+static int serve_swapped(int userfaultfd, const struct range *range, uint64_t address, uint64_t block, const struct swap *swap)
+{
+	uint64_t offset = (address - range->start) / block * block;
+	uint64_t length = offset + block < range->length ? block : range->length - offset;
+	struct uffdio_copy copy = {.dst = range->start + offset, .src = (uint64_t)(uintptr_t)swap->staging, .len = length,
+				   .mode = UFFDIO_COPY_MODE_WP};
+
+	if (pread(swap->file, swap->staging, length, (off_t)offset) != (ssize_t)length)
+		die("pread");
+	while (ioctl(userfaultfd, UFFDIO_COPY, &copy)) {
+		uint64_t done = copy.copy > 0 ? (uint64_t)copy.copy : 0;
+
+		if (errno == EEXIST) {
+			struct uffdio_range woken = {copy.dst, copy.len};
+
+			ioctl(userfaultfd, UFFDIO_WAKE, &woken);
+			return done > 0;
+		}
+		if (errno != EAGAIN)
+			die("UFFDIO_COPY");
+		copy.dst += done;
+		copy.src += done;
+		copy.len -= done;
+	}
+	return 1;
+}
+
 /* Wait for a message; false if the client has closed its side. */
 static int wait_for_message(int userfaultfd, int client)
 {
@@ -112,14 +150,21 @@ int main(int argc, char **argv)
 	struct range range;
 	uint64_t counts[2] = {0, 0}, idle_since = now();
 
-	if (argc != 5) {
-		fprintf(stderr, "usage: handler SOCKET LENGTH PAGES SPIN\n");
+	if (argc < 5 || argc > 7) {
+		fprintf(stderr, "usage: handler SOCKET LENGTH PAGES SPIN [FILE [direct]]\n");
 		return 2;
 	}
 	int client = atoi(argv[1]);
 	uint64_t length = strtoull(argv[2], NULL, 10), spin = strtoull(argv[4], NULL, 10) * 1000;
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), block = strtoull(argv[3], NULL, 10) * page;
 
+	struct swap swap = {-1, NULL};
+
+	if (argc > 5) {
+		swap.file = open(argv[5], O_RDONLY | O_CLOEXEC | (argc > 6 ? O_DIRECT : 0));
+		if (swap.file < 0 || posix_memalign((void **)&swap.staging, page, block))
+			die(argv[5]);
+	}
 	int memory = memfd_create("bench", MFD_CLOEXEC);
 	if (memory < 0 || ftruncate(memory, (off_t)length))
 		die("memfd_create");
@@ -145,7 +190,10 @@ int main(int argc, char **argv)
 			if (messages[i].event != UFFD_EVENT_PAGEFAULT)
 				continue;
 			counts[0]++;
-			counts[1] += !serve(userfaultfd, &range, messages[i].arg.pagefault.address, block);
+			uint64_t address = messages[i].arg.pagefault.address & ~(page - 1);
+
+			counts[1] += swap.file < 0 ? !serve(userfaultfd, &range, address, block)
+						   : !serve_swapped(userfaultfd, &range, address, block, &swap);
 		}
 		idle_since = now();
 	}

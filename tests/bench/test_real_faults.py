@@ -59,6 +59,23 @@ def test_the_c_handler_serves_each_fault_and_fills_its_block(programs, pages, sp
     assert np.all(times > 1)
 
 
+@pytest.mark.parametrize("direct", [False, True])
+@pytest.mark.parametrize("pages", [1, 3])
+def test_the_c_handler_brings_in_what_a_file_has(programs, tmp_path, pages, direct):
+    touch, length, swap = Touch(programs / "touch.so"), 9 * PAGE, tmp_path / "pages"
+    data = bytearray(length)
+    touch.fill(native.address_of(data), 0, length, seed=3)
+    swap.write_bytes(data)
+    with CHandler(programs / "handler", length, pages=pages, spin=0, cpu=CPUS[0], swap=swap, direct=direct) as handler:
+        for _ in range(2):
+            assert native.present(handler.address, length) == 0
+            touch.touch(handler.address, np.arange(0, 9, pages, dtype=np.uint32), write=False)
+            assert native.present(handler.address, length) == 9
+            assert touch.wrong_words(handler.address, 0, length, seed=3) == 0
+            handler.forget()
+    assert handler.faults == 2 * 9 / pages
+
+
 def test_what_is_read_is_compared_with_what_was_stored(programs):
     touch, data = Touch(programs / "touch.so"), bytearray(2 * PAGE)
     address = native.address_of(data)
