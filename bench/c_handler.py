@@ -25,9 +25,11 @@ _COUNTS: Final = struct.Struct("=QQ")
 class CHandler:
     """A handler process and its memory of `length` bytes, mapped into this process during the block.
 
-    A fault fills `pages` pages, with zeros or with what `swap` has at their offset, which is a file that is as long;
-    `direct`: read past the page cache. The handler polls for `spin` microseconds before it sleeps, and runs on `cpu` (None:
-    anywhere). Raises OSError without userfaultfd.
+    A fault fills `pages` pages, with zeros or with what the file `swap` has at their offset. The file is as long;
+    `direct`: it is read past the page cache.
+
+    The handler polls for `spin` microseconds before it sleeps, and runs on `cpu` (None: anywhere). Raises OSError
+    without userfaultfd.
     """
 
     def __init__(

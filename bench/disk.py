@@ -2,8 +2,8 @@
 
 First the queues alone, in this process and on uvloop, as the daemon has them: a read of one page, 1 or 32 at a time,
 from its request to its completion, checksum included. The device's own read is a blocking pread with O_DIRECT of one
-page. Then the first touch of swapped pages in separate daemons, one for each way, and in a daemon and a C handler on the
-same CPU as the client and on the other one. The rounds of all ways alternate.
+page. Then the first touch of swapped pages in separate daemons, one for each way; and in a daemon and a C handler, each
+on the client's CPU and on the other one. The rounds of all sides alternate.
 """
 
 from __future__ import annotations

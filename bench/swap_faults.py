@@ -1,4 +1,4 @@
-"""Faults on swapped pages beside a C handler that does the same: read a page from a file, and copy it in. Part of `disk`.
+"""Faults on swapped pages, beside a C handler that reads the same page from a file and copies it in; part of `disk`.
 
 The client's thread stays on one CPU. The daemon, and the C handler, are on the same one or on the other; on the same
 one the daemon follows the thread by itself (`memory.fault_wakeup = "follow"`), on the other it sleeps between faults.
