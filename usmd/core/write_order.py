@@ -2,9 +2,9 @@
 
 A page from swap comes in write-protected, so that it can be dropped without I/O while it is clean. Its first write is
 then another fault. While a region is written in order, page after page, the page of the next write comes in writable.
-So does each page that comes in alone while most of those that came in by a read were written to before they left, as
-where records are looked up and then changed. Each wrong guess costs a write to swap, so every `PROBE`th page comes in
-protected, to see a write again.
+So does each page that comes in alone, if writes are in no order, while most of those that came in by a read were
+written to before they left, as where records are looked up and then changed. Each wrong guess costs a write to swap,
+so every `PROBE`th page comes in protected, to see a write again.
 """
 
 from __future__ import annotations
@@ -22,11 +22,13 @@ AHEAD: Final = 16
 LOOKED_AT: Final = 32
 """Pages that come in protected between two looks at how many such pages were written to."""
 MOSTLY: Final = 24
-"""Writes among them from which on the region counts as one whose pages are written to after they are read.
+"""Writes among them from which on pages that come in alone come in writable.
 
 A fault that a right guess saves is worth about as much as the write to swap that a wrong one costs, so half of them
-would do; but disks wear out, and the machine's other users want them too.
+would do; but disks wear out.
 """
+LOOKED_AT_THEN: Final = 8
+"""As LOOKED_AT, while they come in writable; it ends if fewer than half of those were written to."""
 
 
 @mypyc_attr(allow_interpreted_subclasses=True)
@@ -62,14 +64,14 @@ class WriteOrder:
 
         `alone`: no other pages come with it.
         """
-        if (self._mostly and alone) or (self._run == IN_ORDER and page == self._next):
+        if page == self._next if self._run == IN_ORDER else self._mostly and alone:
             self._guesses += 1
             if self._guesses % PROBE:
                 return True
         if alone:
             self._protected += 1
-            if self._protected == LOOKED_AT:
-                self._mostly = self._written >= MOSTLY
+            if self._protected == (LOOKED_AT_THEN if self._mostly else LOOKED_AT):
+                self._mostly = self._written >= (LOOKED_AT_THEN // 2 if self._mostly else MOSTLY)
                 self._protected = self._written = 0
         return False
 

@@ -41,7 +41,7 @@ class Unforeseen(WriteOrder):
     def written(self, page):
         return False
 
-    def foresees(self, page):
+    def foresees(self, page, *, alone):
         return False
 
 

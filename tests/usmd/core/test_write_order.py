@@ -2,7 +2,7 @@
 
 import pytest
 
-from usmd.core.write_order import IN_ORDER, LOOKED_AT, MOSTLY, PROBE, WriteOrder
+from usmd.core.write_order import IN_ORDER, LOOKED_AT, LOOKED_AT_THEN, MOSTLY, PROBE, WriteOrder
 
 
 def ordered(pages=IN_ORDER + 1):
@@ -83,6 +83,29 @@ def test_pages_beside_another_one_tell_nothing_and_are_not_foreseen():
 def test_pages_that_come_in_protected_now_and_then_show_when_no_more_are_written_to():
     order = WriteOrder()
     came_and_were_written(order, LOOKED_AT)
-    guesses = [order.foresees(5, alone=True) for _ in range(PROBE * LOOKED_AT)]
-    assert guesses == [number % PROBE != 0 for number in range(1, PROBE * LOOKED_AT + 1)]
+    pages = PROBE * LOOKED_AT_THEN
+    guesses = [order.foresees(5, alone=True) for _ in range(pages)]
+    assert guesses == [number % PROBE != 0 for number in range(1, pages + 1)]
     assert not order.foresees(5, alone=True)
+
+
+def test_while_half_of_those_are_written_to_the_others_come_in_writable():
+    order = WriteOrder()
+    came_and_were_written(order, LOOKED_AT)
+    protected = 0
+    for number in range(1, 10 * PROBE * LOOKED_AT_THEN + 1):
+        foreseen = order.foresees(5, alone=True)
+        assert foreseen == (number % PROBE != 0)
+        if not foreseen:
+            protected += 1
+            if protected % 2:
+                order.written_later()
+
+
+def test_while_writes_are_in_order_no_other_page_is_foreseen():
+    order = ordered()
+    for _ in range(LOOKED_AT):
+        assert not order.foresees(100, alone=True)
+        order.written_later()
+    assert not order.foresees(100, alone=True)
+    assert order.foresees(IN_ORDER + 1, alone=True)
