@@ -85,7 +85,7 @@ def measure(touch: Touch, folder: Path, own_read: Callable[[Path], float]) -> No
     `own_read`: microseconds of the device's own read from a file.
     """
     here, *others = sorted(os.sched_getaffinity(0))
-    placements = {"same CPU": ((), "follow", here)}
+    placements: dict[str, tuple[tuple[int, ...], str, int]] = {"same CPU": ((), "follow", here)}
     if others:
         placements["other CPU"] = ((others[0],), "sleep", others[0])
     generator = np.random.default_rng(_SEED)
