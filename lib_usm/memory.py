@@ -14,6 +14,7 @@ from contextlib import suppress
 
 from google.protobuf.message import DecodeError
 
+from lib_usm import taking_out
 from lib_usm.address import SocketAddress
 from lib_usm.errors import ConnectionLost, DaemonUnavailable, InternalError, UsmError, error_of_reply
 from lib_usm.identity import connect
@@ -42,9 +43,14 @@ class Memory:
                     f"the memory socket {address.memory_path} cannot be used: {error.strerror}"
                 ) from None
             attach = client_pb2.MemoryRequest(
-                attach=client_pb2.MemoryAttach(session_token=token, system_calls_fault=self.way != "user-mode")
+                attach=client_pb2.MemoryAttach(
+                    session_token=token,
+                    system_calls_fault=self.way != "user-mode",
+                    takes_pages_out=taking_out.available,
+                )
             )
-            self._ask(attach, send=[self.userfaultfd], first=True)
+            for descriptor in self._ask(attach, send=[self.userfaultfd], may_come=1, first=True):
+                taking_out.begin(descriptor)
         except BaseException:
             self.close()
             raise
@@ -75,11 +81,18 @@ class Memory:
             return socket.socket(fileno=descriptor)
 
     def _ask(
-        self, request: client_pb2.MemoryRequest, send: list[int] | None = None, expect: int = 0, *, first: bool = False
+        self,
+        request: client_pb2.MemoryRequest,
+        send: list[int] | None = None,
+        expect: int = 0,
+        *,
+        may_come: int = 0,
+        first: bool = False,
     ) -> list[int]:
         """Send a request, read its reply, and return the `expect` descriptors that it carries. Raises UsmError.
 
-        If the daemon refuses the connection, it may have replied and closed before the `first` request.
+        `may_come`: descriptors that come or are missing. If the daemon refuses the connection, it may have replied and
+        closed before the `first` request.
         """
         descriptors: list[int] = []
         if not first:
@@ -102,7 +115,7 @@ class Memory:
             if len(descriptors) < expect and flags & socket.MSG_CTRUNC:
                 full = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
                 raise limit_reached(full, "the descriptors of a region cannot be taken") or full
-            if len(descriptors) != expect:
+            if not expect <= len(descriptors) <= expect + may_come:
                 raise ConnectionLost(
                     f"{len(descriptors)} descriptors came on the memory connection where {expect} should; connect again"
                 )

@@ -106,10 +106,16 @@ def sources() -> list[str]:
 
 def settings(arguments: list[str]) -> dict[str, Any]:
     """The arguments of `setup`, by those of setup.py."""
-    # Not modules, but a handler of SIGBUS that lib_usm/sigbus.py loads, and the library for programs in C; without a
-    # compiler there are none, and whoever wants one says so.
+    # Not modules, but a handler of SIGBUS that lib_usm/sigbus.py loads, a thread that lib_usm/taking_out.py begins, and
+    # the library for programs in C; without a compiler there are none, and whoever wants one says so.
     extensions: list[Extension] = [
         Extension("lib_usm._sigbus", ["lib_usm/sigbus.c"], optional=True),
+        Extension(
+            "lib_usm._taking_out",
+            ["lib_usm/taking_out.c"],
+            depends=["lib_usm/native/raw.h", "lib_usm/native/taking_out.h"],
+            optional=True,
+        ),
         Extension(
             LIBUSM,
             sorted(str(path) for path in Path("lib_usm/native").glob("*.c")),

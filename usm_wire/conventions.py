@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 TOKEN_KEY: Final = "usm-session-token"  # noqa: S105 - the name of a key
@@ -20,3 +21,7 @@ MAX_PRESSURE_THRESHOLDS: Final = 16
 """Thresholds of pressure that a session may have at a time."""
 MAX_PACKET_BYTES: Final = 4096
 """Most bytes of a packet on the memory socket, in either direction."""
+RANGE_TO_TAKE_OUT: Final = struct.Struct("=QQ")
+"""Address and length in bytes of pages that a client is to take out of its page table."""
+MAX_RANGES_TO_TAKE_OUT: Final = 256
+"""Most such ranges in a packet."""

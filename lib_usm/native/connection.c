@@ -25,7 +25,7 @@
 #define SYSTEM_FOLDER "/run/usmd"
 #define NEW_USERFAULTFD 0xAA00
 
-struct usm_session usm = {.connection = -1, .userfaultfd = -1, .stream = -1};
+struct usm_session usm = {.connection = -1, .userfaultfd = -1, .stream = -1, .touches = -1};
 
 /* The lock: 0 free, 1 taken, 2 taken and wanted */
 
@@ -82,6 +82,16 @@ bool usm_is_owner(void) {
     return usm.owner == (pid_t)syscall(SYS_getpid);
 }
 
+/* Out of the way of the program, which may expect to get the lowest numbers, or close all up to some number. */
+static int out_of_the_way(int descriptor) {
+    int moved = fcntl(descriptor, F_DUPFD_CLOEXEC, DESCRIPTORS_FROM);
+    if (moved < 0) {
+        return descriptor;
+    }
+    close(descriptor);
+    return moved;
+}
+
 /* Requests */
 
 void usm_close_all(int *descriptors, size_t count) {
@@ -114,8 +124,9 @@ static bool send_packet(int socket, const struct usm_message *message, int descr
     return sent == (ssize_t)message->length || usm_fail(errno, "usmd cannot be asked: %s", strerror(errno));
 }
 
-/* The answer in `reply`, and the `wanted` descriptors that come with it. False if there is none, or a wrong one. */
-static bool receive(int socket, struct usm_reply *reply, int *descriptors, size_t wanted) {
+/* The answer in `reply`, and the `wanted` descriptors that come with it, or the one that `may_come`. False if there is no
+   answer, or a wrong one. */
+static bool receive(int socket, struct usm_reply *reply, int *descriptors, size_t wanted, bool may_come) {
     static unsigned char bytes[USM_PACKET]; /* of the lock: stacks may be small */
     union {
         char bytes[CMSG_SPACE(MOST_DESCRIPTORS * sizeof(int))];
@@ -151,7 +162,7 @@ static bool receive(int socket, struct usm_reply *reply, int *descriptors, size_
         return usm_fail(EMFILE, "the descriptors of the region cannot be taken: %s", strerror(EMFILE));
     }
     bool good = !(header.msg_flags & MSG_TRUNC) && usm_decode_reply(bytes, (size_t)got, reply);
-    if (!good || (reply->reason == 0 && count != wanted)) {
+    if (!good || (reply->reason == 0 && count != wanted && !(may_come && count == 1))) {
         usm_close_all(found, count);
         return usm_fail(EPROTO, "what usmd answered cannot be understood");
     }
@@ -196,9 +207,11 @@ static void lost(void) {
     }
 }
 
-bool usm_ask(const struct usm_message *message, int send, struct usm_reply *reply, int *descriptors, size_t wanted) {
+static bool ask(const struct usm_message *message, int send, struct usm_reply *reply, int *descriptors, size_t wanted,
+                bool may_come) {
     reply->reason = 0;
-    if (!send_packet(usm.connection, message, send) || !receive(usm.connection, reply, descriptors, wanted)) {
+    if (!send_packet(usm.connection, message, send) ||
+        !receive(usm.connection, reply, descriptors, wanted, may_come)) {
         if (!message->too_long) {
             lost();
         }
@@ -214,7 +227,19 @@ bool usm_ask(const struct usm_message *message, int send, struct usm_reply *repl
     return true;
 }
 
-/* The start */
+bool usm_ask(const struct usm_message *message, int send, struct usm_reply *reply, int *descriptors, size_t wanted) {
+    return ask(message, send, reply, descriptors, wanted, false);
+}
+
+bool usm_ask_to_begin(const struct usm_message *message, struct usm_reply *reply) {
+    if (!ask(message, usm.userfaultfd, reply, &usm.touches, 0, true)) {
+        return false;
+    }
+    if (usm.touches >= 0) {
+        usm.touches = out_of_the_way(usm.touches);
+    }
+    return true;
+}
 
 static bool is_own(const char *folder, bool link) {
     struct stat found;
@@ -255,16 +280,6 @@ static bool find_socket(const char *address, char *path, size_t room) {
         return true;
     }
     return safe || usm_fail(EACCES, "folder %s may be another user's; name a socket in $USM_ADDRESS", folder);
-}
-
-/* Out of the way of the program, which may expect to get the lowest numbers, or close all up to some number. */
-static int out_of_the_way(int descriptor) {
-    int moved = fcntl(descriptor, F_DUPFD_CLOEXEC, DESCRIPTORS_FROM);
-    if (moved < 0) {
-        return descriptor;
-    }
-    close(descriptor);
-    return moved;
 }
 
 bool usm_connect_to(const char *address) {

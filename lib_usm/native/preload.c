@@ -378,6 +378,9 @@ static pid_t fork_of(const char *name) {
         if (usm.stream >= 0) {
             close(usm.stream);
         }
+        if (usm.touches >= 0) {
+            close(usm.touches);
+        }
     }
     return child;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "connection.h"
+#include "raw.h"
 
 #define LEAST_REGION ((uint64_t)1 << 20)
 #define DEFAULT_REGION ((uint64_t)1 << 30) /* at least so large, however little memory and swap there is */
@@ -107,8 +108,8 @@ static bool begin(const char *address, const char *name) {
         return false;
     }
     usm_encode_begin(&message, of_session, secure_getenv("USM_ALLOC"), secure_getenv("USM_EVICT"),
-                     number_of("USM_MEMORY_LIMIT"));
-    if (!usm_ask(&message, usm.userfaultfd, &reply, NULL, 0)) {
+                     number_of("USM_MEMORY_LIMIT"), USM_RAW);
+    if (!usm_ask_to_begin(&message, &reply)) {
         return false;
     }
     uint64_t page = reply.page_size;
@@ -143,6 +144,7 @@ static bool begin(const char *address, const char *name) {
 static void close_session(void) {
     usm_close_all(&usm.connection, usm.connection >= 0);
     usm_close_all(&usm.userfaultfd, usm.userfaultfd >= 0);
+    usm_close_all(&usm.touches, usm.touches >= 0);
 }
 
 void usm_in_child(void) {

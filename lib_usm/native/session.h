@@ -24,7 +24,7 @@ enum usm_state {
 struct usm_session {
     enum usm_state state;
     pid_t owner; /* the process that began it: forked children have a copy of this, and vforked ones share it */
-    int connection, userfaultfd, stream; /* -1: not open */
+    int connection, userfaultfd, stream, touches; /* -1: not open; touches: see taking_out.h */
     uint64_t process_id, region_id;
     size_t page_size; /* of usmd */
     char *base;

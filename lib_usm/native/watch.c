@@ -1,13 +1,16 @@
-/* A thread that notices that usmd is gone. It then serves what can be served without usmd: a first write to a page that
-   was clean, a touch of a page that was taken out of the page table only. A touch of a page that is not in memory ends
-   the program: its bytes are lost, and zeros would be wrong.
+/* The threads of the session. One notices that usmd is gone. It then serves what can be served without usmd: a first
+   write to a page that was clean, a touch of a page that was taken out of the page table only. A touch of a page that is
+   not in memory ends the program: its bytes are lost, and zeros would be wrong. The other takes pages out of the page
+   table where usmd asks for that. It is one of its own, because the first one never lets go of the connection, which the
+   program may have closed.
 
-   The session may begin inside of malloc, so the thread is made by clone. It is none of the C library's: it has no
-   memory of its own but what is here, and must call nothing that has, which is all that may set errno or uses stdio. */
+   The session may begin inside of malloc, so they are made by clone. They are none of the C library's: they have no
+   memory of their own but what is here, and must call nothing that has, which is all that may set errno or uses stdio. */
 
 #define _GNU_SOURCE
 #include "connection.h"
 #include "raw.h"
+#include "taking_out.h"
 
 #include <errno.h>
 #include <linux/capability.h>
@@ -184,13 +187,17 @@ static void serve_all(void) {
     }
 }
 
-static int watch(void *unused) {
+static void call_itself(const char *name) {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct nothing[_LINUX_CAPABILITY_U32S_3] = {0};
+    USM_RAW3(SYS_capset, &header, nothing, 0); /* it needs none, and would keep those that the program gives up */
+    USM_RAW3(SYS_prctl, PR_SET_NAME, name, 0);
+}
+
+static int watch(void *unused) {
     short found = 0;
     (void)unused;
-    USM_RAW3(SYS_capset, &header, nothing, 0); /* it needs none, and would keep those that the program gives up */
-    USM_RAW3(SYS_prctl, PR_SET_NAME, "usm-watch", 0);
+    call_itself("usm-watch");
     while (found == 0) {
         wait_for(usm.connection, 0, -1, &found); /* not for answers: for the end */
     }
@@ -201,20 +208,39 @@ static int watch(void *unused) {
     return 0;
 }
 
-void usm_watch(void) {
-    snprintf(prefix, sizeof prefix, "usm: %s (process %d): ", program_invocation_short_name,
-             (int)syscall(SYS_getpid));
-    usm_hardware_page();
+static int take_out(void *unused) {
+    int descriptor = usm.touches;
+    uint64_t file = usm_file_of(descriptor);
+    (void)unused;
+    call_itself("usm-touches");
+    while (usm_take_out(descriptor, file)) {
+    }
+    return 0;
+}
+
+static bool begin(int (*thread)(void *)) {
     char *memory = (char *)syscall(SYS_mmap, NULL, STACK + LOCALS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                                    -1, 0L);
     if (memory == MAP_FAILED) {
-        return;
+        return false;
     }
     int flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS;
     char *locals = memory + STACK + LOCALS / 2;
     memcpy(locals, &locals, sizeof locals);
-    if (clone(watch, memory + STACK, flags, NULL, NULL, locals, NULL) < 0) {
-        syscall(SYS_munmap, memory, STACK + LOCALS); /* then a touch of lost memory waits */
+    if (clone(thread, memory + STACK, flags, NULL, NULL, locals, NULL) < 0) {
+        syscall(SYS_munmap, memory, STACK + LOCALS);
+        return false;
+    }
+    return true;
+}
+
+void usm_watch(void) {
+    snprintf(prefix, sizeof prefix, "usm: %s (process %d): ", program_invocation_short_name,
+             (int)syscall(SYS_getpid));
+    usm_hardware_page();
+    begin(watch); /* without it a touch of lost memory waits */
+    if (usm.touches >= 0 && !begin(take_out)) {
+        usm_close_all(&usm.touches, 1); /* by which usmd knows */
     }
 }
 

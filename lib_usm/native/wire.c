@@ -73,13 +73,14 @@ static size_t request(struct usm_message *to, unsigned field) {
 }
 
 void usm_encode_begin(struct usm_message *to, const char *name, const char *alloc, const char *evict,
-                      uint64_t memory_max) {
+                      uint64_t memory_max, bool takes_pages_out) {
     size_t from = request(to, 4);
     put_text(to, 1, name);
     put_text(to, 2, alloc);
     put_text(to, 3, evict);
     put_number(to, 4, 1); /* faults of system calls are reported, see connection.c */
     put_number(to, 5, memory_max);
+    put_number(to, 6, takes_pages_out);
     close_message(to, from);
 }
 

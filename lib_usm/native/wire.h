@@ -47,8 +47,9 @@ struct usm_outcome {
     char message[USM_TEXT];
 };
 
+/* `takes_pages_out`: usmd may hand over a socket, see taking_out.h. */
 void usm_encode_begin(struct usm_message *to, const char *name, const char *alloc, const char *evict,
-                      uint64_t memory_max);
+                      uint64_t memory_max, bool takes_pages_out);
 void usm_encode_map(struct usm_message *to, uint64_t length, const char *name);
 void usm_encode_mapped(struct usm_message *to, uint64_t region_id, uint64_t address);
 void usm_encode_hint(struct usm_message *to, uint64_t region_id, uint64_t offset, uint64_t length, const char *text);

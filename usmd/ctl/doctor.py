@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from usmd.config import MemoryConfig
 from usmd.mechanism.huge_folios import FOLDER, LARGEST, NO_FOLIOS, Folios
-from usmd.mechanism.sampler import NEEDED, why_no_features
+from usmd.mechanism.sampler import NEEDED, ByClient, why_no_features
 from usmd.mechanism.uffd import DEVICE, REQUIRED, WANTED, Feature, Offer, usable
 from usmd.sizes import format_size
 
@@ -115,6 +115,8 @@ class Findings:
     """Whether usmd's hot path runs compiled, see `usmd.compiled`."""
     sampling_error: str = ""
     """Why a usmd of this user could not hear of touches that are no faults."""
+    sampling_way: str = ByClient.name
+    """How it would hear of them otherwise, from clients by this installation of lib_usm."""
     folios: Folios = NO_FOLIOS
     ways: tuple[tuple[int, str], ...] = ()
     """Least bytes of a run of zeros, and the way that fills it fastest, largest runs first; UFFDIO_ZEROPAGE below."""

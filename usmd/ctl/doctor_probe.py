@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from usm_wire.native import taking_out
 from usmd.compiled import BUILD
 from usmd.ctl.doctor import DeviceFile, Findings, Limit
 from usmd.mechanism import huge_folios, sampler, uffd, zeroing
@@ -36,6 +37,7 @@ def look(root: Path = Path("/")) -> Findings:
     status = _fields(_text(root / "proc/self/status"))
     offer = uffd.probe()
     folios = huge_folios.look(root)
+    by_client = taking_out() is not None
     available = _fields(_text(root / "proc/meminfo")).get("MemAvailable", "").removesuffix(" kB")
     return Findings(
         kernel=platform.release(),
@@ -56,7 +58,8 @@ def look(root: Path = Path("/")) -> Findings:
         memory_bytes=int(available) * 1024 if available.isdecimal() else None,
         sampling_error=sampler.why_no_features(offer.features)
         or sampler.kernel_swap(root / "proc/swaps")
-        or sampler.why_not_permitted(root / "proc/self/status", root / "proc/self/ns/user"),
+        or ("" if by_client else sampler.why_not_permitted(root / "proc/self/status", root / "proc/self/ns/user")),
+        sampling_way=(sampler.ByClient if by_client else sampler.Pageout).name,
         build=BUILD.text,
         folios=folios,
         ways=tuple((least, way.name) for least, way in zeroing.try_out(offer, folios)),

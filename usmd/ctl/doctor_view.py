@@ -10,7 +10,6 @@ from rich.text import Text
 
 from usmd.ctl.doctor import PREFIX, FeatureRow, Findings, Report, Use
 from usmd.ctl.tables import show_table
-from usmd.mechanism.sampler import Pageout
 from usmd.mechanism.uffd import DEVICE
 from usmd.sizes import format_size
 from usmd.text_output import printable
@@ -129,6 +128,7 @@ class DoctorDocument(TypedDict):
     build: str
     userfaultfd: UserfaultfdDocument
     sampling_error: str
+    sampling_way: str
     folios: FoliosDocument
     zero_fill: list[ZeroFillDocument]
     container: bool
@@ -171,6 +171,7 @@ def as_document(report: Report) -> DoctorDocument:
             ],
         },
         "sampling_error": found.sampling_error,
+        "sampling_way": "" if found.sampling_error else found.sampling_way,
         "folios": {
             "sizes": list(found.folios.sizes),
             "others": list(found.folios.others),
@@ -198,7 +199,10 @@ def _facts(found: Findings) -> list[tuple[str, str]]:
         ("  system call", _system_call(found)),
         ("memfd", "yes: made, sealed, mapped and written to" if not found.memfd_error else f"no: {found.memfd_error}"),
         ("pidfd", "yes" if not found.pidfd_error else f"no: {found.pidfd_error}"),
-        ("Touches", f"faults alone: {found.sampling_error}" if found.sampling_error else f"sampled, by {Pageout.name}"),
+        (
+            "Touches",
+            f"faults alone: {found.sampling_error}" if found.sampling_error else f"sampled, by {found.sampling_way}",
+        ),
         ("Huge folios", _folios(found)),
         ("Swap files", "; ".join(f"{way}: {printable(why) or 'yes'}" for way, why in found.io_errors.items())),
         ("Open files", f"{_limit(files.soft)}, at most {_limit(files.hard)} (RLIMIT_NOFILE)"),

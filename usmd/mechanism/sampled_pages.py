@@ -36,6 +36,12 @@ class SampledPages:
         self._continue_pages = uffd.ContinuePages(descriptor)
         self.sampler: ReferenceSampler | None = None
 
+    def stop(self) -> None:
+        """Take no page out from now on."""
+        if self.sampler is not None:
+            self.sampler.close()
+            self.sampler = None
+
     def take_out(self, region_id: int, runs: Sequence[Run]) -> str:
         """Take ranges of a region out of the page table; returns why no page can be, empty if it went well."""
         if self.sampler is None:

@@ -1,7 +1,7 @@
 """Reference samplers: ways to take pages out of a client's page table, so that its next touch of each is a fault.
 
 The bytes of the pages stay where they are, and so does write protection. A way is best effort: a page may stay in.
-`Pageout` is the one there is.
+`ByClient` is for clients that offer it, `Pageout` for the others, where usmd has the right to it.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ import ctypes
 import errno
 import os
 import platform
+import socket
+import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 from typing import ClassVar, Final
 
+from usm_wire.conventions import MAX_RANGES_TO_TAKE_OUT
 from usmd.mechanism.off_loop import Run
 from usmd.mechanism.uffd import HEARS_TOUCHES, Feature, names
 from usmd.syscalls import syscall
@@ -36,6 +39,8 @@ _FIRST_NAMESPACE: Final = 0xEFFFFFFD
 """Inode of the system's own user namespace (PROC_USER_INIT_INO): a capability in another one is none here."""
 
 
+QUEUE_BYTES: Final = 16 << 10
+"""Of a client's queue of ranges. The kernel doubles it, and adds to each packet: it has room for some 20 batches."""
 _RANGE_BYTES: Final = 16
 """Of a struct iovec: address and length, 8 bytes each."""
 
@@ -48,6 +53,44 @@ class ReferenceSampler(ABC):
     @abstractmethod
     def take_out(self, ranges: Sequence[Run]) -> str:
         """Take ranges (address, length) out; returns why this way cannot, which is for good, or an empty string."""
+
+    def close(self) -> None:  # noqa: B027 - optional
+        """Give back what this way has; no page is taken out after that."""
+
+
+class ByClient(ReferenceSampler):
+    """madvise(MADV_PAGEOUT), called by a thread of the client, which gets the ranges by a socket.
+
+    The kernel does what it does for `Pageout`, and asks for no right. The daemon never waits for the client, and reads
+    nothing of it: ranges for which the socket has no room are dropped. They may come late, when something else is at
+    their addresses, where MADV_PAGEOUT destroys nothing, as MADV_DONTNEED would.
+    """
+
+    name = "client"
+
+    def __init__(self) -> None:
+        """Raises OSError if there are no descriptors left."""
+        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._ours.setblocking(False)
+        self._ours.shutdown(socket.SHUT_RD)  # what a client sent, descriptors among it, would have to be thrown away
+        self._ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, QUEUE_BYTES)
+
+    def take_out(self, ranges: Sequence[Run]) -> str:
+        """Hand ranges to the client, by one call for `MAX_RANGES_TO_TAKE_OUT` of them."""
+        for first in range(0, len(ranges), MAX_RANGES_TO_TAKE_OUT):
+            some = ranges[first : first + MAX_RANGES_TO_TAKE_OUT]
+            try:
+                self._ours.send(struct.pack(f"={2 * len(some)}Q", *chain.from_iterable(some)))
+            except ConnectionError:  # BrokenPipeError, or the queue was not empty as it closed it
+                return "it takes no pages out any more: it has closed the socket by which it is asked to"
+            except OSError:  # the queue is full, or the kernel has no memory: these pages stay in
+                return ""
+        return ""
+
+    def close(self) -> None:
+        """Close both ends, by which the client's thread ends."""
+        self._ours.close()
+        self.theirs.close()
 
 
 class Pageout(ReferenceSampler):

@@ -253,7 +253,7 @@ class UserfaultfdMemory(Mechanism):
                 continue
             why_not = client.sampled.take_out(region.region_id, runs)
             if why_not:
-                client.sampled.sampler = None
+                client.sampled.stop()
                 self.on_unsampled(client, why_not)
 
     def wake(self, pages: Sequence[int]) -> list[int]:

@@ -12,6 +12,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -214,13 +215,13 @@ class Connection:
         foreign = session.identity is not None and session.identity.pid != self._pid
         if foreign or any(each.session is session for each in self._around.connections):
             raise UnknownSession("no session of this process without a memory connection has this token; attach first")
-        self._take(attach, descriptors, lambda: session)
-        self._answer(client_pb2.MemoryReply())
+        _, theirs = self._take(attach, descriptors, lambda: session)
+        self._hand_over(client_pb2.MemoryReply(), theirs)
 
     def _begin(self, begin: client_pb2.MemoryBegin, descriptors: list[int]) -> None:
         self._check_userfaultfd("begin", descriptors)
         sessions = self._around.sessions
-        session = self._take(
+        session, theirs = self._take(
             begin,
             descriptors,
             lambda: sessions.begin(
@@ -236,7 +237,12 @@ class Connection:
             page_size=self._around.engine.core.state.settings.page_size,
             capacity_bytes=self._around.engine.capacity,
         )
-        self._answer(client_pb2.MemoryReply(begun=begun))
+        self._hand_over(client_pb2.MemoryReply(begun=begun), theirs)
+
+    def _hand_over(self, reply: client_pb2.MemoryReply, theirs: socket.socket | None) -> None:
+        """Answer with a socket, if there is one, which is closed here."""
+        with theirs or nullcontext():
+            self._answer(reply, [] if theirs is None else [theirs.fileno()])
 
     def _check_userfaultfd(self, kind: str, descriptors: list[int]) -> None:
         if self._client is not None:
@@ -246,8 +252,13 @@ class Connection:
         if not uffd.is_userfaultfd(descriptors[0]):
             raise InvalidArgument(f"the descriptor that came with {kind} is not a userfaultfd")
 
-    def _take(self, wanted: Opening, descriptors: list[int], session_of: Callable[[], Session]) -> Session:
-        """Serve the faults of a userfaultfd for the session of `session_of`, called last; raises UsmdError."""
+    def _take(
+        self, wanted: Opening, descriptors: list[int], session_of: Callable[[], Session]
+    ) -> tuple[Session, socket.socket | None]:
+        """Serve the faults of a userfaultfd for the session of `session_of`, called last; raises UsmdError.
+
+        Returns the session, and a socket for the client, or None; see `TouchSampling.begin`.
+        """
         try:
             pidfd = peer_pidfd(self._peer, self._pid)
         except OSError as error:
@@ -271,12 +282,12 @@ class Connection:
         self._timer.cancel()
         self._pidfd, self._client, self.session = pidfd, client, session
         around.allowance.settle(self._uid)
-        around.sampling.begin(client, session.process_id, pidfd)
         around.ready.add(pidfd, lambda: self._gone(pidfd, "its client is gone"))
         self._faults = FaultReader(
             around.engine, around.sampling, around.wakeup, around.guaranteed, client, session, self._pid, self._ended
         )
-        return session
+        theirs = around.sampling.begin(client, session.process_id, pidfd, takes_out=wanted.takes_pages_out)
+        return session, theirs
 
     def _region(self, region_id: int) -> RealRegion:
         session = self._live_session()

@@ -707,21 +707,29 @@ class MemoryAttach(_message.Message):
 
     SESSION_TOKEN_FIELD_NUMBER: _builtins.int
     SYSTEM_CALLS_FAULT_FIELD_NUMBER: _builtins.int
+    TAKES_PAGES_OUT_FIELD_NUMBER: _builtins.int
     session_token: _builtins.str
     """The token of the session."""
     system_calls_fault: _builtins.bool
     """True if the userfaultfd reports faults of system calls, too. Only then may usmd take pages that are in memory out
     of the page table for a while, to hear of touches: else a system call that meets one would fail with EFAULT.
     """
+    takes_pages_out: _builtins.bool
+    """True if the client can take its own pages out of its page table (MADV_PAGEOUT). If usmd has use for that, a
+    SOCK_SEQPACKET socket comes with the reply. Each packet on it has at most 256 ranges to take out: address and length
+    in bytes, each 8 bytes, in the byte order of the machine. The client sends nothing, and closes the socket when it
+    takes out no more. All is best effort: what does not fit into the queue of the socket is not asked for again.
+    """
     def __init__(
         self,
         *,
         session_token: _builtins.str = ...,
         system_calls_fault: _builtins.bool = ...,
+        takes_pages_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_token", b"session_token", "system_calls_fault", b"system_calls_fault"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["session_token", b"session_token", "system_calls_fault", b"system_calls_fault", "takes_pages_out", b"takes_pages_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -738,6 +746,7 @@ class MemoryBegin(_message.Message):
     EVICT_FIELD_NUMBER: _builtins.int
     SYSTEM_CALLS_FAULT_FIELD_NUMBER: _builtins.int
     MEMORY_MAX_FIELD_NUMBER: _builtins.int
+    TAKES_PAGES_OUT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name of the session for people, and for the rules that choose its policies."""
     alloc: _builtins.str
@@ -748,6 +757,8 @@ class MemoryBegin(_message.Message):
     """As of MemoryAttach."""
     memory_max: _builtins.int
     """Bytes of memory that the session may have at most, in whole pages; 0: as its rule says, which also is the most."""
+    takes_pages_out: _builtins.bool
+    """As of MemoryAttach."""
     def __init__(
         self,
         *,
@@ -756,10 +767,11 @@ class MemoryBegin(_message.Message):
         evict: _builtins.str = ...,
         system_calls_fault: _builtins.bool = ...,
         memory_max: _builtins.int = ...,
+        takes_pages_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "memory_max", b"memory_max", "name", b"name", "system_calls_fault", b"system_calls_fault"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alloc", b"alloc", "evict", b"evict", "memory_max", b"memory_max", "name", b"name", "system_calls_fault", b"system_calls_fault", "takes_pages_out", b"takes_pages_out"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
