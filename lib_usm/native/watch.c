@@ -215,6 +215,7 @@ static int take_out(void *unused) {
     call_itself("usm-touches");
     while (usm_take_out(descriptor, file)) {
     }
+    usm.touches = -1; /* a child by fork must not close what has its number next */
     return 0;
 }
 

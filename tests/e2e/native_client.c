@@ -268,6 +268,16 @@ int main(int count, char **arguments) {
         churn_all(atoi(arguments[2]));
     } else if (strcmp(what, "maps") == 0) {
         use_maps();
+    } else if (strcmp(what, "hot") == 0) { /* touches some pages again and again between the others */
+        int pages = atoi(arguments[2]), hot = atoi(arguments[3]);
+        char *mapped = map((size_t)pages * PAGE);
+        for (int page = 0; page < pages; page++) {
+            mapped[(size_t)page * PAGE] = (char)(page % 100 + 1);
+        }
+        for (int page = hot; page < pages; page++) {
+            CHECK(mapped[(size_t)page * PAGE] == (char)(page % 100 + 1));
+            CHECK(mapped[(size_t)(page % hot) * PAGE] == (char)(page % hot % 100 + 1));
+        }
     } else if (strcmp(what, "signals") == 0) {
         use_signals();
     } else if (strcmp(what, "exit") == 0) {

@@ -13,7 +13,7 @@ import pytest
 from tests.support.clients import start_client
 from tests.support.daemon import running_daemon, wait_until
 from tests.support.io_ways import each_way
-from tests.support.real_memory import require_real_memory, require_sampling
+from tests.support.real_memory import require_pageout, require_real_memory, require_sampling
 
 __all__ = ["each_way"]
 
@@ -34,25 +34,26 @@ LENGTH = 8 * MEMORY // len(CLIENTS)
 
 @pytest.mark.timeout(SECONDS + 600)
 @pytest.mark.parametrize(
-    ("each_way", "mechanism", "evict", "sampling"),
+    ("each_way", "mechanism", "evict", "sampling", "change"),
     [
-        ("threads", "simulated", "s3_fifo", '"off"'),
-        ("threads", "userfaultfd", "hint_aware", '"off"'),
-        ("aio", "userfaultfd", "hint_aware", "16"),
-        ("io_uring", "userfaultfd", "hint_aware", "16"),
+        ("threads", "simulated", "s3_fifo", '"off"', ""),
+        ("threads", "userfaultfd", "hint_aware", '"off"', ""),
+        ("aio", "userfaultfd", "hint_aware", "16", "tests.support.unsampled_daemon:by_pageout"),
+        ("io_uring", "userfaultfd", "hint_aware", "16", "tests.support.unsampled_daemon:without_rights"),
     ],
     indirect=["each_way"],
 )
 @pytest.mark.usefixtures("each_way")
-def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, mechanism, evict, sampling):
+def test_every_byte_is_right_over_8_times_more_memory_than_there_is(tmp_path, mechanism, evict, sampling, change):
     if mechanism == "userfaultfd":
         require_real_memory()
-    if sampling != '"off"':
+    if change.endswith("by_pageout"):
+        require_pageout()
+    elif change:
         require_sampling()
     flags = ("--memory", str(MEMORY), "--evict", evict, "--swap", f"file:{tmp_path / 'swap'}:10MiB")
-    with running_daemon(
-        tmp_path, *flags, config=f"{CONFIG}[memory]\nsampling = {sampling}\n", mechanism=mechanism
-    ) as daemon:
+    config, changes = f"{CONFIG}[memory]\nsampling = {sampling}\n", (change,) if change else ()
+    with running_daemon(tmp_path, *flags, config=config, mechanism=mechanism, changes=changes) as daemon:
         clients = {
             name: start_client(CLIENT, daemon.address, name, seed, SECONDS, LENGTH, stdin=True)
             for seed, name in enumerate(CLIENTS, 1000 * len(evict))

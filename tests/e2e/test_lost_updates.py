@@ -14,7 +14,7 @@ from tests.support.clients import start_client
 from tests.support.daemon import running_daemon, wait_until
 from tests.support.folios import folios_so_far, shmem_enabled
 from tests.support.io_ways import each_way
-from tests.support.real_memory import require_real_memory, require_sampling
+from tests.support.real_memory import require_pageout, require_real_memory, require_sampling
 
 __all__ = ["each_way"]
 
@@ -75,16 +75,25 @@ def count_exactly(daemon, increments, shown, pages=8 * PAGES):
 
 @pytest.mark.timeout(SECONDS + 600)
 @pytest.mark.parametrize(
-    ("each_way", "evict", "sampling"),
-    [("threads", "fifo", '"off"'), ("aio", "lru", "16"), ("io_uring", "lru", "16")],
+    ("each_way", "evict", "sampling", "change"),
+    [
+        ("threads", "fifo", '"off"', ""),
+        ("aio", "lru", "16", "tests.support.unsampled_daemon:without_rights"),
+        ("io_uring", "lru", "16", "tests.support.unsampled_daemon:by_pageout"),
+    ],
     indirect=["each_way"],
 )
-def test_increments_of_several_processes_are_exact_while_their_pages_come_and_go(tmp_path, evict, sampling, each_way):
-    if sampling != '"off"':
+def test_increments_of_several_processes_are_exact_while_their_pages_come_and_go(
+    tmp_path, evict, sampling, change, each_way
+):
+    if change.endswith("by_pageout"):
+        require_pageout()
+    elif change:
         require_sampling()
     flags = ("--memory", str(PAGES * PAGE), "--evict", evict, "--swap", f"file:{tmp_path / 'swap'}:16MiB")
     config = f"[memory]\nsampling = {sampling}\n"
-    with running_daemon(tmp_path, *flags, config=config, mechanism="userfaultfd") as daemon:
+    changes = (change,) if change else ()
+    with running_daemon(tmp_path, *flags, config=config, mechanism="userfaultfd", changes=changes) as daemon:
         # Stores met evictions, and were the first to clean pages, or this has shown nothing. What is submitted is often
         # written before a store can meet it.
         shown = ["swap_outs", "swap_ins", "protect_faults", *(["retaken"] if each_way == "threads" else [])]

@@ -32,19 +32,23 @@ def run(program, *arguments):
 
 @pytest.fixture(scope="module")
 def served(request, tmp_path_factory):
-    """A daemon that samples touches or not, and its bystander."""
+    """A daemon that samples touches by one way or not, and its bystander."""
     require_real_memory()
     folder = tmp_path_factory.mktemp("usmd")
-    config = f"[memory]\nsampling = {request.param}\n"
+    rate = "16" if request.param else '"off"'
+    config = f"[memory]\nsampling = {rate}\n"
+    changes = (f"tests.support.unsampled_daemon:{request.param}",) if request.param else ()
     with (
-        real_daemon(folder, swap=f"file:{folder / 'swap'}:8MiB", config=config) as daemon,
+        real_daemon(folder, swap=f"file:{folder / 'swap'}:8MiB", config=config, changes=changes) as daemon,
         told_clients(daemon.address, "other") as (other,),
     ):
         yield daemon, Bystander(daemon, other)
 
 
 @pytest.mark.parametrize(
-    ("served", "scenario"), [*(("16", each) for each in SCENARIOS), ('"off"', "everything")], indirect=["served"]
+    ("served", "scenario"),
+    [*(("without_rights", each) for each in SCENARIOS), ("by_pageout", "everything"), ("", "everything")],
+    indirect=["served"],
 )
 def test_what_a_client_did_not_give_away_keeps_its_bytes_and_usmd_and_others_go_on(served, scenario):
     daemon, bystander = served

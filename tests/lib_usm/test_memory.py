@@ -184,6 +184,26 @@ def test_another_number_of_descriptors_is_a_lost_connection_and_none_is_kept(ser
             memory.map(5, 2 * PAGE, 2)
 
 
+@pytest.mark.parametrize("available", [True, False])
+def test_attach_offers_to_take_pages_out_where_that_was_compiled(server, monkeypatch, available):
+    monkeypatch.setattr("lib_usm.taking_out.available", available)
+    server.answer()
+    Memory(server.address, "token").close()
+    ((request, _),) = server.requests
+    assert request.attach.takes_pages_out is available
+
+
+def test_a_socket_that_comes_with_the_answer_to_attach_is_for_that(server, monkeypatch):
+    begun = []
+    monkeypatch.setattr("lib_usm.taking_out.begin", begun.append)
+    with region() as (descriptor, _):
+        server.answer(descriptors=[descriptor])
+        Memory(server.address, "token").close()
+        ((came,), inode) = begun, os.fstat(descriptor).st_ino
+        assert os.fstat(came).st_ino == inode
+        os.close(came)
+
+
 def test_descriptors_that_come_with_an_answer_that_has_none_are_closed(server):
     with region() as descriptors:
         server.answer(descriptors=descriptors)

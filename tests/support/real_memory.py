@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.support.kernel_swap import stays_off
+from usm_wire.native import taking_out
 from usmd.mechanism.sampler import kernel_swap, why_no_features, why_not_permitted
 from usmd.mechanism.uffd import probe, usable
 
@@ -21,9 +22,18 @@ def require_real_memory() -> None:
 
 
 def require_sampling() -> None:
-    """If touches cannot be sampled here, skip the test with the reason: the kernel's swap or features, or rights."""
+    """If touches cannot be sampled here, skip the test with the reason: the kernel's swap or features."""
     require_real_memory()
     stays_off()
-    why_not = why_no_features(probe().features) or kernel_swap() or why_not_permitted()
+    why_not = why_no_features(probe().features) or kernel_swap()
+    if not why_not and taking_out() is None:
+        why_not = "lib_usm/taking_out.c was not compiled for this machine"
     if why_not:
         pytest.skip(f"touches cannot be sampled: {why_not}")
+
+
+def require_pageout() -> None:
+    """As `require_sampling`, and this process may take pages of others out."""
+    require_sampling()
+    if why_not := why_not_permitted():
+        pytest.skip(why_not)

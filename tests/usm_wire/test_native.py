@@ -1,6 +1,7 @@
-"""Where libusm is found."""
+"""Where the libraries in C are found."""
 
 import sys
+from importlib.machinery import EXTENSION_SUFFIXES
 
 from usm_wire import native
 
@@ -15,6 +16,12 @@ def test_it_is_beside_lib_usm_if_it_was_compiled(tmp_path, monkeypatch):
     assert native.library() is None
     (package / "native" / "libusm.so").touch()
     assert native.library() == package / "native" / "libusm.so"
+    assert native.taking_out() is None
+    taking_out = package / f"_taking_out{EXTENSION_SUFFIXES[0]}"
+    taking_out.touch()
+    for machine, found in (("x86_64", taking_out), ("aarch64", taking_out), ("riscv64", None)):
+        monkeypatch.setattr(native.platform, "machine", lambda machine=machine: machine)
+        assert native.taking_out() == found
 
 
 def test_without_lib_usm_there_is_none(monkeypatch):

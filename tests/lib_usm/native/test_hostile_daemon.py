@@ -128,6 +128,7 @@ def test_a_program_starts_without_usmd_if_the_start_of_its_session_goes_wrong(tm
     assert line.endswith(f"): {words}; it runs without usmd")
 
 
+@pytest.mark.parametrize("touches", [(), (1,)], ids=["no socket", "a file for a socket"])
 @pytest.mark.parametrize(
     ("last", "words"),
     [
@@ -137,9 +138,9 @@ def test_a_program_starts_without_usmd_if_the_start_of_its_session_goes_wrong(tm
         ((pb.MemoryReply(reason=5, message="out of memory"), ()), "usmd refuses: out of memory"),
     ],
 )
-def test_a_program_keeps_its_bytes_if_usmd_goes_later(tmp_path, client, last, words):
+def test_a_program_keeps_its_bytes_if_usmd_goes_later(tmp_path, client, last, words, touches):
     """The pages of this region are the kernel's own: nothing registered them."""
-    with daemon(tmp_path, [(BEGUN, ()), (REGION, SIZES), (OK, ()), last]) as address:
+    with daemon(tmp_path, [(BEGUN, touches), (REGION, SIZES), (OK, ()), last]) as address:
         done = run_managed(address, client, "signals")
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
     [line] = done.stderr.splitlines()

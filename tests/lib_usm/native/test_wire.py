@@ -59,8 +59,9 @@ def encoded(wire, name, *arguments):
 @given(name=SAFE, alloc=SAFE, evict=SAFE, number=U64, offset=U64, length=U64)
 def test_requests_are_those_of_the_proto(wire, name, alloc, evict, number, offset, length):
     for kind, arguments, expected in (
-        ("begin", (name, alloc, evict, number),
-         {"begin": pb.MemoryBegin(name=name, alloc=alloc, evict=evict, system_calls_fault=True, memory_max=number)}),
+        ("begin", (name, alloc, evict, number, number & 1),
+         {"begin": pb.MemoryBegin(name=name, alloc=alloc, evict=evict, system_calls_fault=True, memory_max=number,
+                                  takes_pages_out=bool(number & 1))}),
         ("map", (length, name), {"map": pb.MapRegionRequest(length=length, name=name)}),
         ("mapped", (number, offset), {"mapped": pb.MemoryMapped(region_id=number, address=offset)}),
         ("hint", (number, offset, length, name),

@@ -6,6 +6,7 @@ import stat
 
 import pytest
 
+from usmd.ctl import doctor_probe
 from usmd.ctl.doctor_probe import look, look_at_device, try_memfd, try_pidfd
 from usmd.mechanism import uffd
 
@@ -106,3 +107,12 @@ def test_memory_that_cannot_be_sealed_says_why():
 
 def test_a_pidfd_that_is_refused_says_why():
     assert try_pidfd(refuse(errno.ENOSYS)) == "Function not implemented"
+
+
+@pytest.mark.parametrize(("compiled", "way"), [(True, "client"), (False, "pageout")])
+def test_without_a_right_touches_are_heard_where_clients_take_their_own_pages_out(tmp_path, monkeypatch, compiled, way):
+    monkeypatch.setattr(doctor_probe, "taking_out", lambda: tmp_path if compiled else None)
+    monkeypatch.setattr(doctor_probe.sampler, "why_no_features", lambda _: "")
+    monkeypatch.setattr(doctor_probe.sampler, "why_not_permitted", lambda *_: "no right")
+    found = look(tmp_path)
+    assert (found.sampling_way, found.sampling_error) == (way, "" if compiled else "no right")

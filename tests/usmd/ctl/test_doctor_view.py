@@ -104,7 +104,8 @@ def test_the_document_of_a_machine_without_userfaultfd_says_what_blocks():
 
 
 def test_a_line_says_whether_touches_can_be_sampled():
-    assert "Touches        sampled, by pageout" in shown()
+    assert "Touches        sampled, by client" in shown()
+    assert "Touches        sampled, by pageout" in shown(sampling_way="pageout")
     assert "Touches        faults alone: the kernel has swap" in shown(sampling_error="the kernel has swap")
 
 

@@ -72,10 +72,12 @@ def make_read_only(address, length):
     _check("mprotect", address, length, mmap.PROT_READ)
 
 
-def is_mapped(address):
-    """Whether a page is in the page table of this process."""
-    with open("/proc/self/pagemap", "rb", buffering=0) as pagemap:
-        return bool(os.pread(pagemap.fileno(), 8, address // HARDWARE_PAGE * 8)[7] & 0x80)
+def is_mapped(address, pagemap=None):
+    """Whether a page is in the page table of this process, or of that whose `pagemap` file of /proc is given."""
+    if pagemap is None:
+        with open("/proc/self/pagemap", "rb", buffering=0) as own:
+            return is_mapped(address, own)
+    return bool(os.pread(pagemap.fileno(), 8, address // HARDWARE_PAGE * 8)[7] & 0x80)
 
 
 def touch_by_system_call(address):

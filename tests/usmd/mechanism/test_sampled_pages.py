@@ -5,13 +5,25 @@ import os
 
 import pytest
 
-from tests.support.real_memory import require_sampling
-from tests.usmd.mechanism.mapped import HARDWARE_PAGE, advise, is_mapped, make_read_only, read, remap, unmap, write
+from lib_usm import taking_out
+from tests.support.real_memory import require_pageout, require_sampling
+from tests.support.waiting import wait_until
+from tests.usmd.mechanism.mapped import (
+    HARDWARE_PAGE,
+    SECONDS,
+    advise,
+    is_mapped,
+    make_read_only,
+    read,
+    remap,
+    unmap,
+    write,
+)
 from tests.usmd.mechanism.memory_world import LARGE, PAGES, REGION, World, key
 from usmd.core.events import MINOR, MISSING, PROTECTED, PageFault
 from usmd.mechanism import client_memory
 from usmd.mechanism.base import Busy
-from usmd.mechanism.sampler import Pageout, ReferenceSampler
+from usmd.mechanism.sampler import ByClient, Pageout, ReferenceSampler
 
 
 class Sampled(World):
@@ -21,21 +33,23 @@ class Sampled(World):
     another CPU has collected, as after a sample there.
     """
 
-    def __init__(self, page_size):
+    def __init__(self, page_size, way):
         self._cpus = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(self._cpus)})
         super().__init__(page_size, minor=True)
         self.pidfd = os.pidfd_open(os.getpid())
-        self.client.memory.sampled.sampler = Pageout(self.pidfd)
+        sampler = self.client.memory.sampled.sampler = ByClient() if way is ByClient else Pageout(self.pidfd)
+        if isinstance(sampler, ByClient):
+            taking_out.begin(sampler.theirs.detach())
         self.refused = []
         self.memory.on_unsampled = lambda client, why: self.refused.append((client, why))
         self.fill(0)
         self.fill(1, writable=False)
 
     def sample(self, *pages):
-        """Take pages out, and make sure that they are."""
+        """Take pages out, and make sure that they are. A client does it in its own time."""
         self.memory.sample([key(page) for page in pages])
-        assert self.out() >= set(pages), "the kernel left a page in"
+        wait_until(lambda: self.out() >= set(pages), "the pages are out", SECONDS)
 
     def out(self):
         """Pages no part of which is in the page table."""
@@ -47,14 +61,19 @@ class Sampled(World):
 
     def close(self):
         os.sched_setaffinity(0, self._cpus)
+        self.client.memory.sampled.stop()
         os.close(self.pidfd)
         super().close()
 
 
-@pytest.fixture(params=[HARDWARE_PAGE, LARGE])
+@pytest.fixture(params=[(size, way) for size in (HARDWARE_PAGE, LARGE) for way in (ByClient, Pageout)])
 def world(request):
-    require_sampling()
-    made = Sampled(request.param)
+    size, way = request.param
+    if way is Pageout:
+        require_pageout()
+    else:
+        require_sampling()
+    made = Sampled(size, way)
     yield made
     made.close()
 
@@ -160,13 +179,14 @@ def test_a_page_that_moved_while_it_was_out_comes_back_where_it_is_now(world):
     world.back(0, writable=True)
     assert reading.result() == bytes([1]) * world.page_size
     world.memory.sample([key(0)])
-    assert not is_mapped(to)
+    wait_until(lambda: not is_mapped(to), "it is out again", SECONDS)
 
 
 def test_unmapped_and_read_only_pages_are_no_error(world):
     unmap(world.at(0), world.page_size)
     make_read_only(world.at(1), world.page_size)
     world.memory.sample([key(0), key(1)])
+    wait_until(lambda: not is_mapped(world.at(1)), "the other one is out", SECONDS)
     world.back(0, writable=True)
     reading = read(world.at(1))
     assert world.client.faults() == [PageFault(REGION, 1, False, MINOR)]
@@ -191,6 +211,7 @@ def test_a_refusal_is_told_once_and_ends_it(world):
             self.asked += 1
             return "not permitted"
 
+    world.client.memory.sampled.stop()
     refusing = world.client.memory.sampled.sampler = Refusing()
     for _ in range(2):
         world.memory.sample([key(0), key(1)])
@@ -206,6 +227,7 @@ def test_a_page_is_put_back_while_its_client_is_in_the_middle_of_a_move(world, m
     world.back(0, writable=True)
     world.memory.sample([key(0), key(1)])
     world.client.read_until(moving)
+    wait_until(lambda: not is_mapped(to) and not is_mapped(to + world.page_size), "both are out", SECONDS)
     for page in (0, 1):
         reading = read(to + page * world.page_size, world.page_size)
         assert world.client.faults() == [PageFault(REGION, page, False, MINOR)]

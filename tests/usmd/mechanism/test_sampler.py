@@ -3,13 +3,16 @@
 import ctypes
 import errno
 import os
+import select
+import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from usm_wire.conventions import MAX_RANGES_TO_TAKE_OUT, RANGE_TO_TAKE_OUT
 from usmd.mechanism import sampler, uffd
-from usmd.mechanism.sampler import MAX_RANGES, Pageout, kernel_swap, why_no_features, why_not_permitted
+from usmd.mechanism.sampler import MAX_RANGES, ByClient, Pageout, kernel_swap, why_no_features, why_not_permitted
 from usmd.mechanism.uffd import Feature
 
 ALL = uffd.HEARS_TOUCHES | Feature.WP_UNPOPULATED
@@ -66,6 +69,56 @@ def test_a_refusal_for_good_says_what_is_needed(kernel, error, why):
     asked = kernel(-error)
     assert why in Pageout(7).take_out([(4096, 4096), (16384, 4096)])
     assert len(asked.calls) == 1
+
+
+@pytest.fixture
+def by_client():
+    way = ByClient()
+    yield way
+    way.close()
+
+
+def ranges_of(packet):
+    return list(RANGE_TO_TAKE_OUT.iter_unpack(packet))
+
+
+def test_a_client_gets_the_ranges_by_packets_that_it_can_take(by_client):
+    ranges = [(4096 * number, 4096) for number in range(1, MAX_RANGES_TO_TAKE_OUT + 2)]
+    assert by_client.take_out(ranges) == ""
+    packets = [by_client.theirs.recv(1 << 16) for _ in range(2)]
+    assert [ranges_of(each) for each in packets] == [ranges[:MAX_RANGES_TO_TAKE_OUT], ranges[MAX_RANGES_TO_TAKE_OUT:]]
+
+
+def test_a_client_that_reads_nothing_is_not_waited_for_and_what_does_not_fit_is_left_out(by_client):
+    for number in range(1, 1000):
+        assert by_client.take_out([(4096 * number, 4096)] * 32) == ""
+    came = []
+    while select.select([by_client.theirs], [], [], 0)[0]:
+        came.append(ranges_of(by_client.theirs.recv(1 << 16))[0][0] // 4096)
+    assert came == list(range(1, len(came) + 1))
+    assert 4 < len(came) < 100
+    assert by_client.take_out([(4096, 4096)]) == ""
+    assert ranges_of(by_client.theirs.recv(1 << 16)) == [(4096, 4096)]
+
+
+@pytest.mark.parametrize("unread", [0, 1])
+def test_a_client_that_closes_its_end_has_ended_that(by_client, unread):
+    for _ in range(unread):
+        by_client.take_out([(4096, 4096)])
+    by_client.theirs.close()
+    assert "it has closed the socket" in by_client.take_out([(4096, 4096)])
+
+
+def test_a_client_can_send_nothing(by_client):
+    with pytest.raises(BrokenPipeError):
+        socket.send_fds(by_client.theirs, [b"x"], [0])
+
+
+def test_the_end_of_that_way_is_the_end_of_the_clients_thread(by_client):
+    with by_client.theirs.dup() as theirs:
+        by_client.close()
+        by_client.close()
+        assert theirs.recv(1) == b""
 
 
 NICE = 1 << 23

@@ -1,13 +1,16 @@
 """Which clients are sampled, and what the core, the log and operators are told when that begins and ends."""
 
 import asyncio
-from types import SimpleNamespace
+import errno
+import os
 
 import pytest
 
+from usm_wire.conventions import RANGE_TO_TAKE_OUT
 from usmd.core import commands, events
 from usmd.core.settings import CoreSettings
-from usmd.mechanism import uffd
+from usmd.mechanism import sampler, uffd
+from usmd.mechanism.sampled_pages import SampledPages
 from usmd.mechanism.uffd import HEARS_TOUCHES, Feature
 from usmd.mechanism.userfaultfd import UserfaultfdMemory
 from usmd.server.engine import Engine
@@ -24,7 +27,7 @@ class Client:
 
     def __init__(self, features=ALL):
         self.features = features
-        self.sampled = SimpleNamespace(sampler=None)
+        self.sampled = SampledPages(-1, None, None)
 
 
 class Bench:
@@ -63,12 +66,62 @@ def make():
 
 def test_a_client_whose_userfaultfd_hears_touches_is_sampled_until_it_is_gone(make):
     bench = make()
-    assert (bench.memory.sampling, bench.sampling.features) == ("pageout", HEARS_TOUCHES)
+    assert (bench.memory.sampling, bench.sampling.features) == ("client", HEARS_TOUCHES)
     app = Client()
-    bench.sampling.begin(app, bench.process, 0)
-    assert (app.sampled.sampler.name, bench.active()) == ("pageout", True)
+    assert bench.sampling.begin(app, bench.process, 0) is None
+    assert (app.sampled.sampler.name, bench.active(), bench.memory.sampling) == ("pageout", True, "pageout")
+    bench.sampling.end(app)
+    assert (app.sampled.sampler, bench.memory.sampling) == (None, "client")
+
+
+@pytest.mark.parametrize("refusal", ["", "usmd needs CAP_SYS_NICE"])
+def test_a_client_that_offers_to_take_its_own_pages_out_does_that_whether_usmd_may_or_not(make, refusal):
+    bench, app = make(refusal=refusal), Client()
+    with bench.sampling.begin(app, bench.process, 0, takes_out=True) as theirs:
+        assert (app.sampled.sampler.name, bench.active(), bench.memory.sampling) == ("client", True, "client")
+        app.sampled.sampler.take_out([(4096, 4096)])
+        assert len(theirs.recv(100)) == RANGE_TO_TAKE_OUT.size
     bench.sampling.end(app)
     assert app.sampled.sampler is None
+
+
+def test_both_ways_are_told_while_there_are_clients_of_both(make):
+    bench = make()
+    clients = [Client() for _ in range(2)]
+    for number, client in enumerate(clients):
+        bench.sampling.begin(client, bench.process, 0, takes_out=bool(number))
+    assert bench.memory.sampling == "client and pageout"
+    bench.sampling.end(clients[1])
+    assert bench.memory.sampling == "pageout"
+    bench.sampling.end(clients[0])
+
+
+def test_a_client_that_offers_nothing_is_not_sampled_where_usmd_may_not_which_is_told(make, logged):
+    bench, app, other = make(refusal="usmd needs CAP_SYS_NICE"), Client(), Client()
+    assert bench.memory.sampling == "client"
+    assert bench.sampling.begin(app, bench.process, 0) is None
+    assert (app.sampled.sampler, bench.active()) == (None, False)
+    bench.sampling.begin(other, bench.process, 0, takes_out=True)
+    why = (
+        "it does not take its own pages out (lib_usm without a compiler, or an older one), and usmd needs CAP_SYS_NICE"
+    )
+    assert bench.memory.sampling == f"client, but not of 1 process: {why}"
+    assert [(line["event"], line["why"]) for line in logged] == [("sampling_ended", why)]
+    for each in (app, other):
+        bench.sampling.end(each)
+    assert bench.memory.sampling == "client"
+
+
+@pytest.mark.parametrize(("refusal", "way"), [("", "pageout"), ("usmd needs CAP_SYS_NICE", None)])
+def test_without_descriptors_for_a_socket_usmd_takes_the_pages_out_if_it_may(make, monkeypatch, refusal, way):
+    def refuse(*_):
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(sampler.socket, "socketpair", refuse)
+    bench, app = make(refusal=refusal), Client()
+    assert bench.sampling.begin(app, bench.process, 0, takes_out=True) is None
+    assert (app.sampled.sampler and app.sampled.sampler.name) == way
+    assert ("Too many open files" in bench.memory.sampling) == bool(refusal)
 
 
 def test_a_client_whose_system_calls_would_fail_is_not(make):
@@ -82,11 +135,12 @@ def test_a_client_whose_system_calls_would_fail_is_not(make):
     [
         ({"rate": 0.0}, 'memory.sampling = "off"'),
         ({"features": ALL & ~Feature.WP_UNPOPULATED}, "WP_UNPOPULATED"),
-        ({"refusal": "usmd needs CAP_SYS_NICE"}, "usmd needs CAP_SYS_NICE"),
     ],
 )
-def test_nobody_is_where_it_is_switched_off_or_the_kernel_cannot_or_usmd_may_not(make, options, why):
-    bench = make(**options)
+def test_nobody_is_where_it_is_switched_off_or_the_kernel_cannot(make, options, why):
+    bench, app = make(**options), Client()
+    assert bench.sampling.begin(app, bench.process, 0, takes_out=True) is None
+    assert app.sampled.sampler is None
     assert bench.sampling.features == Feature(0)
     assert bench.memory.sampling.startswith("off: ")
     assert why in bench.memory.sampling
@@ -116,9 +170,9 @@ def test_a_client_of_which_no_page_can_be_taken_out_is_told_of_once(make, logged
     for _ in range(2):
         bench.memory.on_unsampled(app, "process_madvise is not permitted")
     assert bench.active() is False
-    assert bench.memory.sampling == "pageout, but not of 1 process: process_madvise is not permitted"
+    assert bench.memory.sampling == "client, but not of 1 process: process_madvise is not permitted"
     bench.sampling.end(app)
-    assert bench.memory.sampling == "pageout"
+    assert bench.memory.sampling == "client"
     assert [(line["event"], line["why"]) for line in logged] == [("sampling_ended", "process_madvise is not permitted")]
 
 
