@@ -5,7 +5,8 @@ page writes it, so pages go to swap, which is in memory. Misses are pages that c
 less what the watermarks keep free. `off` is the same run with `memory.sampling = "off"`. CPU is the daemon's.
 
 A second table is about recordings: the touches that a recording gets while the live policy is lru are replayed, and
-the number of misses is compared with that of a replay of the whole trace.
+the number of misses is compared with that of a replay of the whole trace. A third one compares the ways to take pages
+out, where usmd may do that itself, on the first trace; there CPU is of both, the daemon and the client.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import random
 import tempfile
 import threading
+import time
 from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -23,6 +25,7 @@ from typing import Final, NamedTuple
 
 import lib_usm
 from bench import as_program
+from lib_usm import taking_out
 from tools.own_daemon import running
 from usmd.core.region import PAGE_MASK
 from usmd.ctl.address import admin_socket
@@ -31,6 +34,7 @@ from usmd.ctl.doctor_probe import look
 from usmd.lab.loading import gather
 from usmd.lab.replay import Replay, Setup
 from usmd.lab.traces.trace import cut
+from usmd.mechanism.sampler import ByClient, Pageout, why_not_permitted
 from usmd.mechanism.uffd import usable
 
 PAGE: Final = 4096
@@ -219,6 +223,30 @@ def main() -> None:
                 ratios = [replayed(recorded, evict, share) / replayed(trace, evict, share) for evict in POLICIES]
                 line += f" | {share:g}: {' '.join(f'{ratio - 1:+6.1%}' for ratio in ratios)}"
             print(line, flush=True)
+    compare_ways()
+
+
+def compare_ways() -> None:
+    """Print a line for each policy: the same run with pages taken out by the client, and by usmd."""
+    why_not = why_not_permitted() or ("" if taking_out.available else "lib_usm was not compiled")
+    if why_not:
+        print(f"\nthe ways to take pages out are not compared: {why_not}")
+        return
+    name, trace = next(iter(traces().items()))
+    print(f"\n{name}, by the way in which pages are taken out: misses beside the replay, CPU of daemon + client a read")
+    for evict in POLICIES:
+        ideal = replayed(trace, evict) / len(trace)
+        line = f"{evict:8}"
+        for way in (ByClient.name, Pageout.name):
+            taking_out.available = way == ByClient.name  # type: ignore[misc]
+            try:
+                own = time.process_time()
+                run = live(trace, evict, "auto")
+                own = (time.process_time() - own) / len(trace)
+            finally:
+                taking_out.available = True  # type: ignore[misc]
+            line += f" | {way:7} {run.misses / ideal - 1:+6.1%} {run.cpu * 1e6:5.1f} + {own * 1e6:4.1f} us"
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

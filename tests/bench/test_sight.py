@@ -7,6 +7,7 @@ import pytest
 from bench import sight
 from tests.support.findings import GOOD
 from tests.support.real_memory import require_sampling
+from usmd.mechanism.sampler import why_not_permitted
 
 
 def test_it_prints_a_line_for_each_trace_and_policy_and_one_for_each_recording(monkeypatch, capsys):
@@ -21,6 +22,7 @@ def test_it_prints_a_line_for_each_trace_and_policy_and_one_for_each_recording(m
     assert all(float(row[2]) > 0 for row in rows[:2])
     shares = [float(row[2].rstrip("%")) for row in rows[2:]]
     assert shares[0] > shares[1]
+    assert [line.split()[0] for line in lines if "| client" in line] == ([] if why_not_permitted() else ["lru", "lirs"])
 
 
 def test_traces_are_of_the_pages_that_there_are_and_the_same_in_each_run():
