@@ -123,7 +123,7 @@ def test_numbers_that_are_words_and_those_of_the_other_parts_are_of_the_code():
     shares = descriptors.Shares.of(2 * 1024 + descriptors.KEPT)
     assert (shares.regions, shares.connections) == (1024, 256)
     assert shares.memory_connections == 512 // descriptors.OF_MEMORY
-    assert (descriptors.OF_A_REGION, descriptors.OF_MEMORY, descriptors.OF_OPERATOR) == (2, 4, 3)
+    assert (descriptors.OF_A_REGION, descriptors.OF_MEMORY, descriptors.OF_OPERATOR) == (2, 5, 3)
     least, most = descriptors.Shares.of(1024).operators, descriptors.Shares.of(descriptors.MOST).operators
     patience, minute = off_loop.PATIENCE_SECONDS, off_loop.MINUTE
     assert (minute, allowance.TELL_SECONDS) == (60, 10)

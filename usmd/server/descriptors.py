@@ -23,7 +23,7 @@ MOST: Final = 1 << 20
 OF_A_REGION: Final = 2
 """Descriptors of a region of real memory: its memfd and its residency map."""
 OF_MEMORY: Final = 5
-"""Descriptors of a memory connection: itself, a userfaultfd, a pidfd, and by it a fault stream and a socket for ranges."""
+"""Descriptors of a memory connection: itself, userfaultfd, pidfd, and by it a fault stream and a socket for ranges."""
 OF_OPERATOR: Final = 3
 """Descriptors of an operator's connection: itself, the one that goes on from it, and gRPC's end of that."""
 
