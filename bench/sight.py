@@ -233,7 +233,7 @@ def compare_ways() -> None:
         print(f"\nthe ways to take pages out are not compared: {why_not}")
         return
     name, trace = next(iter(traces().items()))
-    print(f"\n{name}, by the way in which pages are taken out: misses beside the replay, CPU of daemon + client a read")
+    print(f"\nby the way in which pages are taken out, {name}: misses beside the replay, CPU of daemon + client a read")
     for evict in POLICIES:
         ideal = replayed(trace, evict) / len(trace)
         line = f"{evict:8}"
