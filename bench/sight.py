@@ -11,6 +11,7 @@ out, where usmd may do that itself, on the first trace; there CPU is of both, th
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import tempfile
@@ -24,7 +25,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import lib_usm
-from bench import as_program
 from lib_usm import taking_out
 from tools.own_daemon import running
 from usmd.core.region import PAGE_MASK
@@ -137,7 +137,7 @@ def live(trace: Sequence[int], evict: str, sampling: str, *, recorded: bool = Fa
 size = {FRAMES * PAGE}
 low_watermark = "{LOW * PAGE}B"
 high_watermark = "{HIGH * PAGE}B"
-sampling = "{sampling}"
+sampling = {_value(sampling)}
 mechanism = "userfaultfd"
 """,
             encoding="utf-8",
@@ -169,6 +169,11 @@ mechanism = "userfaultfd"
             return Live(misses / len(trace), sampled / len(trace), cpu / len(trace), pages)
 
 
+def _value(sampling: str) -> str:
+    """`memory.sampling` as the configuration has it: a word, or a number."""
+    return f'"{sampling}"' if sampling.isalpha() else sampling
+
+
 def _cpu(pid: int) -> float:
     """Seconds of CPU that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
@@ -186,7 +191,15 @@ def replayed(trace: Sequence[int], evict: str, share: float = 1.0) -> int:
 
 
 def main() -> None:
-    """Print a line for each trace and policy, and one for each recording."""
+    """Run with the default and without sampling."""
+    run(SAMPLING)
+
+
+def run(ways: Sequence[str]) -> None:
+    """Print a line for each trace and policy, and one for each recording, with each value of `memory.sampling`.
+
+    The aim is that of the first one.
+    """
     findings = look()
     why_not = usable(findings.offer) or findings.sampling_error
     if why_not:
@@ -194,17 +207,17 @@ def main() -> None:
         return
     print(f"misses a read: {READS:,} reads over {PAGES:,} pages, {FRAMES:,} frames")
     columns = f"{'beside':>7} {'sampled':>7} {'CPU':>8}"
-    print(f"{'':17} {'':8} {'replay':>7}", *(f"| {each:>6} {columns}" for each in SAMPLING))
+    print(f"{'':17} {'':8} {'replay':>7}", *(f"| {each:>6} {columns}" for each in ways))
     missed = swapped = 0
     for name, trace in traces().items():
         found: list[tuple[float, float]] = []
         for evict in POLICIES:
             ideal = replayed(trace, evict) / len(trace)
             line = f"{name:17} {evict:8} {ideal:7.4f}"
-            for sampling in SAMPLING:
+            for sampling in ways:
                 run = live(trace, evict, sampling)
                 beside = run.misses / ideal - 1
-                if sampling == "auto":
+                if sampling == ways[0]:
                     missed += beside > AIM
                     found.append((ideal, run.misses))
                 line += f" | {run.misses:.4f} {beside:+6.1%} {run.sampled:7.3f} {run.cpu * 1e6:5.1f} us"
@@ -216,7 +229,7 @@ def main() -> None:
     )
     print("\nmisses in a replay of what was recorded, beside a replay of the whole trace, by share of the live memory")
     for name, trace in traces().items():
-        for sampling in SAMPLING:
+        for sampling in ways:
             recorded = live(trace, "lru", sampling, recorded=True).recorded
             line = f"{name:17} {sampling:5} {len(recorded) / len(trace):5.1%} of the touches"
             for share in SHARES:
@@ -250,4 +263,8 @@ def compare_ways() -> None:
 
 
 if __name__ == "__main__":
-    as_program(main, __doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--sampling", nargs="+", default=SAMPLING, metavar="VALUE", help="values of memory.sampling (auto off)"
+    )
+    run(parser.parse_args().sampling)

@@ -15,10 +15,10 @@ def test_it_prints_a_line_for_each_trace_and_policy_and_one_for_each_recording(m
     for name, value in (("PAGES", 512), ("FRAMES", 128), ("READS", 1500), ("POLICIES", ("lru", "lirs"))):
         monkeypatch.setattr(sight, name, value)
     monkeypatch.setattr(sight, "traces", lambda: {"zipf": sight.zipf(range(512), 1500, 1.0, sight.random.Random(1))})
-    sight.main()
+    sight.run(("1.5", "off"))
     lines = capsys.readouterr().out.splitlines()
     rows = [line.split() for line in lines if line.startswith("zipf")]
-    assert [row[1] for row in rows] == ["lru", "lirs", "auto", "off"]
+    assert [row[1] for row in rows] == ["lru", "lirs", "1.5", "off"]
     assert all(float(row[2]) > 0 for row in rows[:2])
     shares = [float(row[2].rstrip("%")) for row in rows[2:]]
     assert shares[0] > shares[1]
