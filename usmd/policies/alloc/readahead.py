@@ -34,7 +34,7 @@ LEAST_BOUND: Final = 8
 MOST_BYTES: Final = 2 << 20
 """Bytes of the largest block of AUTO: what a huge folio has."""
 FIRST_BLOCK: Final = 16
-"""Pages of the first block of a region, unless it is ROOMY."""
+"""Pages of the first block of a region, unless it is ROOMY or on trial."""
 ROOMY: Final = 8
 """A region has so many of the largest blocks at least, and its first block is one, if twice its missing pages fit into
 the ample frames."""
@@ -45,7 +45,8 @@ AMPLE_SHARE: Final = 8
 EVIDENCE: Final = 64
 """Pages that came along and are known to be used or unused, by which the largest block of a region is judged."""
 TRIAL: Final = 16
-"""Blocks of a region that does not fit into the ample frames, by which it is seen whether blocks are used."""
+"""Blocks of a region that does not fit into the ample frames, by which it is seen whether blocks are used. Together
+they take one in AMPLE_SHARE of those frames, or FIRST_BLOCK pages each if that is more."""
 HITS: Final = 2
 """Blocks of a trial that must be used."""
 TRY_AGAIN: Final = 1024
@@ -126,8 +127,9 @@ class Readahead(AllocPolicy):
     downwards, which grows to `pages`. ACCESS=SEQUENTIAL opens it at the first fault, upwards; with ACCESS=RANDOM there
     is none. `hinted` is the alloc policy of the pages that have the hint FHP=<size>. With FHP=AUTO, or without a hint
     if `auto`, a fault brings in the aligned block around it while frames are ample. Blocks grow from fault to fault up
-    to 2 MiB, and have that size at once in a region of 16 MiB and more that fits twice. They shrink as frames become
-    fewer, and if of what came along more is evicted unused than is used.
+    to 2 MiB, and have that size at once in a region of 16 MiB and more that fits twice. In one that does not fit, such as
+    addresses set aside for a program, 16 blocks of up to an eighth of what is ample show whether blocks are used. They
+    shrink as frames become fewer, and if of what came along more is evicted unused than is used.
     """
 
     builds_on = ("hinted",)
@@ -151,8 +153,10 @@ class Readahead(AllocPolicy):
 
     def allocate(self, fault: Fault, async_rq: AsyncRequest) -> Allocation | UsmYield:
         """The window of the stream that the fault belongs to, else the faulting page."""
-        if fault.hint is None:
-            if self.auto:
+        hint = fault.hint
+        auto = hint is not None and hint.hint.fhp_bytes == 0 and hint.hint.access is Access.NORMAL
+        if auto or hint is None:
+            if auto or self.auto:
                 block = self._block(fault)
                 if block is not None:
                     return block
@@ -199,11 +203,11 @@ class Readahead(AllocPolicy):
                 return self.hinted.allocate(fault, async_rq)
             if hint.hint.access is Access.RANDOM:
                 return Allocation(page)
-            if hint.hint.fhp_bytes == 0:
+            ordered = hint.hint.access is Access.SEQUENTIAL
+            if ordered and hint.hint.fhp_bytes == 0:
                 block = self._block(fault)
                 if block is not None:
                     return block
-            ordered = hint.hint.access is Access.SEQUENTIAL
         region = self._regions.get(fault.region_id) or self._add_region(fault.region_id)
         if region.alone:
             region.streams = [_Stream(each, 1, 0) for each in region.alone]
@@ -230,8 +234,11 @@ class Readahead(AllocPolicy):
         """The aligned block around a fault; None if frames are not ample, or blocks are in vain."""
         region_id, page = fault.region_id, fault.page
         blocks = self._blocks.get(region_id) or self._add_blocks(fault)
-        self._judge(blocks, region_id)
         ample = self.memory.ample_frames
+        if ample < 2 * AMPLE_SHARE:  # the usual case while memory is short
+            blocks.block = blocks.first
+            return None
+        self._judge(blocks, region_id)
         most = min(blocks.most, ample // AMPLE_SHARE)
         if most <= 1:
             blocks.block = blocks.first
@@ -241,7 +248,10 @@ class Readahead(AllocPolicy):
             blocks.ends.discard(page)
             blocks.hits += 1
             return Allocation(page)
-        block = min(blocks.first if trial else blocks.block, 1 << most.bit_length() - 1)
+        if trial:
+            share = max(ample // (AMPLE_SHARE * TRIAL), blocks.first)
+            blocks.block = min(1 << share.bit_length() - 1, blocks.largest)
+        block = min(blocks.block, 1 << most.bit_length() - 1)
         first, end = 0, fault.page_count
         if fault.hint is not None:
             first, end = fault.hint.first, min(fault.hint.end, end)

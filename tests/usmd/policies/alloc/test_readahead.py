@@ -325,6 +325,22 @@ def test_a_region_larger_than_memory_that_is_touched_in_order_passes_the_trial()
     assert auto.blocks.hits == readahead.HITS
 
 
+def test_the_blocks_of_a_trial_are_large_where_much_is_ample_and_take_an_eighth_of_it_in_all():
+    auto = Auto(1 << 18, 1 << 15)
+    ample = auto.shell.core.state.frames.free
+    assert auto.touch([0]) == (1, 127 - 1)
+    faults, along = auto.touch([1000 + each for each in random.Random(5).sample(range(1 << 17), 60)])
+    assert auto.blocks.most == 1
+    assert ample // 20 < along <= ample // readahead.AMPLE_SHARE
+    assert faults >= 60
+
+
+def test_addresses_set_aside_for_a_program_have_the_largest_blocks_after_a_few_faults():
+    auto = Auto(1 << 18, 1 << 16)
+    assert auto.touch(range(8 * 512))[0] <= 12
+    assert auto.blocks.block == 512
+
+
 def test_blocks_take_a_share_of_the_frames_that_are_ample_and_nothing_is_evicted_for_them():
     auto = Auto(4096, 4096)
     other = auto.shell.map(auto.process, 4096)
