@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import functools
+import hashlib
 import shutil
 import socket
 import subprocess
@@ -13,6 +16,10 @@ from typing import Final, Self
 
 START_SECONDS: Final = 30.0
 ANSWER_SECONDS: Final = 120.0
+TOKEN: Final = 32
+"""Characters of a random token in a value, each of 6 random bits."""
+_ROW: Final = TOKEN + 28
+"""Bytes of a token in its place."""
 IN_A_BATCH: Final = 256
 """Commands that are sent before their answers are read."""
 FLAGS: Final = ("--port", "0", "--save", "", "--appendonly", "no", "--daemonize", "no", "--io-threads", "1")
@@ -38,8 +45,21 @@ def key_of(number: int) -> bytes:
 
 
 def value_of(number: int, size: int, salt: int = 0) -> bytes:
-    """The value that belongs to a key, different for each."""
-    return (b"%d of %d;" % (number, salt) * (size // 8 + 1))[:size]
+    """The value that belongs to a key, different for each: JSON with random tokens.
+
+    A page of such values of 1 KiB is 2.7 times as large as zstd makes it, at level 1.
+    """
+    count = max(size - _ROW, 0) // _ROW
+    random = hashlib.shake_128(b"%d of %d" % (number, salt)).digest(-(-count * TOKEN // 4) * 3)
+    tokens = base64.b64encode(random)
+    rows = [tokens[first : first + TOKEN] for first in range(0, count * TOKEN, TOKEN)]
+    return (_form(count) % (number, salt, *rows)).ljust(size)[:size]
+
+
+@functools.cache
+def _form(count: int) -> bytes:
+    """A value with room for so many tokens."""
+    return b'{"id": %d, "salt": %d, "tokens": [' + b", ".join([b'{"token": "%b", "ttl": 3600}'] * count) + b"]}"
 
 
 class Redis:
