@@ -127,8 +127,8 @@ class Readahead(AllocPolicy):
     downwards, which grows to `pages`. ACCESS=SEQUENTIAL opens it at the first fault, upwards; with ACCESS=RANDOM there
     is none. `hinted` is the alloc policy of the pages that have the hint FHP=<size>. With FHP=AUTO, or without a hint
     if `auto`, a fault brings in the aligned block around it while frames are ample. Blocks grow from fault to fault up
-    to 2 MiB, and have that size at once in a region of 16 MiB and more that fits twice. In one that does not fit, such as
-    addresses set aside for a program, 16 blocks of up to an eighth of what is ample show whether blocks are used. They
+    to 2 MiB, and have that size at once in a region of 16 MiB and more that fits twice. In one that does not fit, as
+    addresses set aside for a program, 16 blocks of an eighth of what is ample in all show whether blocks are used. They
     shrink as frames become fewer, and if of what came along more is evicted unused than is used.
     """
 
