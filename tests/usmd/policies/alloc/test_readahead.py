@@ -329,10 +329,9 @@ def test_the_blocks_of_a_trial_are_large_where_much_is_ample_and_take_an_eighth_
     auto = Auto(1 << 18, 1 << 15)
     ample = auto.shell.core.state.frames.free
     assert auto.touch([0]) == (1, 127 - 1)
-    faults, along = auto.touch([1000 + each for each in random.Random(5).sample(range(1 << 17), 60)])
+    _, along = auto.touch([1000 + each for each in random.Random(5).sample(range(1 << 17), 60)])
     assert auto.blocks.most == 1
     assert ample // 20 < along <= ample // readahead.AMPLE_SHARE
-    assert faults >= 60
 
 
 def test_addresses_set_aside_for_a_program_have_the_largest_blocks_after_a_few_faults():
