@@ -80,6 +80,12 @@ class FarWriter(PartThread):
         with self._changed:
             self._changed.notify()
 
+    def failed_to_read(self, why: str) -> None:
+        """The far part did not answer a read. It is away now, and tried until it answers, also if nothing is written."""
+        self._reachable.failed(self._clock(), why)
+        with self._changed:
+            self._changed.notify()
+
     def late(self, seconds: float) -> bool:
         """Whether a write has been under way for longer than that."""
         began = self._began

@@ -196,7 +196,7 @@ class MirrorSwapDevice(SwapDevice):
             results, fresh = self._calls.call(read, self._late)
         except Late:
             why = self._not_in_time("read")
-            self._reachable.failed(self._clock(), why)
+            self._writer.failed_to_read(why)
             return dict.fromkeys(wanted, _LateRead(why))
         failures: dict[int, UsmdError] = {}
         for index, error, entry in zip(wanted, results, fresh, strict=True):
@@ -205,7 +205,7 @@ class MirrorSwapDevice(SwapDevice):
             else:
                 failures[index] = error
         if len(failures) == len(wanted) and not any(isinstance(error, DataLoss) for error in failures.values()):
-            self._reachable.failed(self._clock(), str(next(iter(failures.values()))))
+            self._writer.failed_to_read(str(next(iter(failures.values()))))
         return failures
 
     def _read_local(self, entries: Sequence[SlotIO], wanted: Sequence[int]) -> dict[int, UsmdError]:

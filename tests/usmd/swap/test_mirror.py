@@ -93,6 +93,17 @@ def test_a_far_part_that_is_late_is_away_and_no_later_read_waits_for_it(monkeypa
         assert "a read has not returned for 0.005 s" in slow.status.why
 
 
+def test_a_far_part_that_was_late_for_a_read_returns_though_nothing_is_written(quick):
+    quick.write(out(1, 65))
+    quick.settled()
+    quick.far.fail("read", "hold")
+    quick.is_late_after(0.005)
+    assert quick.read(out(1, 65)) == [A]
+    assert quick.status.away
+    quick.far.mend()
+    wait_until(lambda: not quick.status.away, "the far part is tried again")
+
+
 def test_a_late_write_makes_the_far_part_away_and_its_pages_are_written_again_later(monkeypatch):
     with mirror(monkeypatch) as slow:
         slow.far.fail("write", "hold")
