@@ -81,7 +81,7 @@ class FarWriter(PartThread):
             self._changed.notify()
 
     def failed_to_read(self, why: str) -> None:
-        """The far part did not answer a read. It is away now, and tried until it answers, also if nothing is written."""
+        """The far part did not answer a read. It is away, and tried until it answers, also if nothing is written."""
         self._reachable.failed(self._clock(), why)
         with self._changed:
             self._changed.notify()
