@@ -9,9 +9,8 @@ three times, and compresses 4 to 5 times.
 The rounds of all sides alternate, and ratios are the medians of those of single rounds. usmd swaps to a file; daemon
 and server are in a cgroup that leaves the kernel's cache of that file little room, where there are cgroups. The
 kernel's side has a cgroup of the same memory. `usmd, its own` evicts by `lfu`, spins while it waits for faults, and
-keeps pages compressed in three tenths of that memory, in front of the file. It was the best of the ways that compress
-pages (docs/native.md has the others); without compressed pages the same is up to 12 % faster. As root the bench allows
-folios to shared memory that asks (`shmem_enabled`), and restores the setting.
+has fewer touches sampled than by default: the best of the ways that were tried (docs/native.md). As root the bench
+allows folios to shared memory that asks (`shmem_enabled`), and restores the setting.
 """
 
 from __future__ import annotations

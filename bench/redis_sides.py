@@ -23,9 +23,11 @@ KERNEL_EXTRA: Final = 4 << 20
 ALONE: Final = "without usmd"
 KERNEL: Final = "kernel's swap"
 OWN: Final = "usmd, its own"
-COMPRESSED: Final = 0.3
+COMPRESSED: Final = 0.0
 """Part of the memory of OWN in which pages are compressed; the rest is frames."""
 OWN_FLAGS: Final = ("--evict", "lfu", "--fault-wakeup", "spin:200")
+OWN_SAMPLING: Final = 1.25
+"""`memory.sampling` of OWN."""
 USMCTL: Final = (sys.executable, "-c", "import sys; from usmd.ctl.cli import main; sys.exit(main())")
 
 
@@ -79,13 +81,20 @@ def under_usmd(size: str, *, bounded: bool) -> Side:
     return Side(f"usmd {size}", start)
 
 
-def with_its_own(name: str = OWN, *flags: str, compressed: float = COMPRESSED, bounded: bool) -> Side:
-    """The same with single pages, these flags, and a part of the memory for compressed pages in front of the file."""
+def with_its_own(
+    name: str = OWN, *flags: str, compressed: float = COMPRESSED, sampling: float = OWN_SAMPLING, bounded: bool
+) -> Side:
+    """The same with single pages and these flags. `sampling`: as `memory.sampling`.
+
+    `compressed`: a part of the memory has compressed pages, in front of the file.
+    """
 
     def start(folder: Path, memory: int, swap: int) -> Iterator[Running]:
         zipped = int(memory * compressed) // PAGE * PAGE
         first = ("--swap", f"compressed:{zipped}") if zipped else ()
-        given = (*first, *(flags or OWN_FLAGS))
+        config = folder / "own.toml"
+        config.write_text(f"[memory]\nsampling = {sampling}\n", encoding="utf-8")
+        given = ("--config", str(config), *first, *(flags or OWN_FLAGS))
         with _usmd(folder, memory, swap, "4K", *given, frames=memory - zipped, bounded=bounded) as (path, admin):
             yield Running(path, lambda: admin.status().counters["faults"], lambda: _compression(admin))
 

@@ -52,7 +52,7 @@ def test_each_side_has_a_line_and_each_aim_a_verdict(quick, capsys):
     assert [line for line in lines if line in sides] == [*sides[:3], sides[0], sides[1], sides[3]]
     assert out.count(": best is ") == 3 + 2
     assert out.count("(aim ") == 3 + 2 + 2
-    assert "pages compressed in 1 MiB" in out
+    assert "usmd, its own, once all is stored: " in out
 
 
 def rates(*requests):
