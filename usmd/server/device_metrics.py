@@ -9,7 +9,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from usmd.core.swap_map import RETIRING, SwapMap
 from usmd.server.device_queue import DeviceQueue
 from usmd.server.fault_times import FaultTimes
-from usmd.server.latency import Histogram
+from usmd.server.latency import TIMED_A_TICK, Histogram
 from usmd.server.metric_families import add_durations
 
 
@@ -17,7 +17,7 @@ def durations(fault_times: FaultTimes, queues: Sequence[DeviceQueue], lag: Histo
     """How long faults, pages of devices and the loop take."""
     faults = HistogramMetricFamily(
         "usmd_fault_duration_seconds",
-        "How long faults took in usmd, of a sample: of each kind 256 in each 0.1 s.",
+        f"How long faults took in usmd, of a sample: of each kind {TIMED_A_TICK} in each 0.1 s.",
         labels=["kind"],
     )
     add_durations(faults, ["real"], fault_times.real)
@@ -25,7 +25,7 @@ def durations(fault_times: FaultTimes, queues: Sequence[DeviceQueue], lag: Histo
     yield faults
     pages = HistogramMetricFamily(
         "usmd_swap_duration_seconds",
-        "How long pages took to be read from and written to swap devices, of a sample: 256 in each 0.1 s.",
+        f"How long pages took to be read from and written to swap devices, of a sample: {TIMED_A_TICK} in each 0.1 s.",
         labels=["device", "operation"],
     )
     for queue in queues:
