@@ -11,14 +11,13 @@ import errno
 import os
 import platform
 import socket
-import struct
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from itertools import chain
+from itertools import chain, starmap
 from pathlib import Path
 from typing import ClassVar, Final
 
-from usm_wire.conventions import MAX_RANGES_TO_TAKE_OUT
+from usm_wire.conventions import MAX_RANGES_TO_TAKE_OUT, RANGE_TO_TAKE_OUT
 from usmd.mechanism.off_loop import Run
 from usmd.mechanism.uffd import HEARS_TOUCHES, Feature, names
 from usmd.syscalls import syscall
@@ -80,7 +79,7 @@ class ByClient(ReferenceSampler):
         for first in range(0, len(ranges), MAX_RANGES_TO_TAKE_OUT):
             some = ranges[first : first + MAX_RANGES_TO_TAKE_OUT]
             try:
-                self._ours.send(struct.pack(f"={2 * len(some)}Q", *chain.from_iterable(some)))
+                self._ours.send(b"".join(starmap(RANGE_TO_TAKE_OUT.pack, some)))
             except ConnectionError:  # BrokenPipeError, or the queue was not empty as it closed it
                 return "it takes no pages out any more: it has closed the socket by which it is asked to"
             except OSError:  # the queue is full, or the kernel has no memory: these pages stay in
